@@ -1,0 +1,1 @@
+"""Configuration: one YAML file becomes one frozen `Config`, or a list of every fault in it."""

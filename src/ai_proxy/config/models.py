@@ -1,0 +1,346 @@
+"""The config as types: what a file may say, what it means, and what it defaults to.
+
+Frozen and strict about keys. No file, environment or clock is read here (`load.py` does that); what an engine
+implies for a key left out is its profile's business (`engines/`).
+"""
+
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+from ai_proxy.config.fields import Argv, Environment, Seconds, ServiceId, SizeBytes, Strings, Volume
+
+
+class EngineType(StrEnum):
+    """The kinds of server that have a profile."""
+
+    LLAMA_CPP_SERVER = "llama-cpp-server"
+    VLLM = "vllm"
+    OLLAMA = "ollama"
+    WHISPER = "whisper"
+    COMFYUI = "comfyui"
+    GENERIC = "generic"
+
+
+class RuntimeKind(StrEnum):
+    """The drivers that start replicas."""
+
+    DOCKER = "docker"
+    PROCESS = "process"
+    EXTERNAL = "external"
+
+
+class OnExit(StrEnum):
+    """What becomes of running replicas when the proxy is asked to end."""
+
+    STOP = "stop"
+    KEEP = "keep"
+
+
+class PullPolicy(StrEnum):
+    """When an image is fetched."""
+
+    MISSING = "missing"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class Section(BaseModel):
+    """A part of the config: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ResourceRequirements(Section):
+    """What a service needs of the machine."""
+
+    gpus: int | tuple[str, ...] | None = Field(
+        None,
+        description="GPUs it uses: a count, a list of indices or UUIDs, or 0. Default: 1 for a GPU engine where the "
+        "machine has a GPU, else 0.",
+        examples=[1, 0, ["0", "1"]],
+    )
+    vram_required_mb: PositiveInt | Literal["auto"] = Field(
+        "auto",
+        description="VRAM reserved on each of its GPUs, in MiB; `auto`: a GPU to itself.",
+        examples=[16000, "auto"],
+    )
+    min_memory_mb: PositiveInt | None = Field(None, description="Host memory reserved for it, in MiB.", examples=[2048])
+
+
+class Health(Section):
+    """When a replica counts as ready."""
+
+    path: str | None = Field(
+        None, description="Path that answers 2xx when ready. Default: the engine's.", examples=["/health"]
+    )
+    start_timeout_s: PositiveFloat | None = Field(
+        None,
+        description="How long a start may take until it is ready, pulls apart, in seconds. Default: the engine's.",
+        examples=[600],
+    )
+
+
+class Timeouts(Section):
+    """Deadlines of one exchange with a replica."""
+
+    connect_s: PositiveFloat = Field(5, description="For the connection, in seconds.", examples=[5])
+    first_byte_s: PositiveFloat = Field(
+        600, description="From the request to the answer's first byte, in seconds.", examples=[600]
+    )
+    idle_s: PositiveFloat = Field(300, description="Between two reads of the answer, in seconds.", examples=[300])
+
+
+class Limits(Section):
+    """How much a service takes at once."""
+
+    max_in_flight: PositiveInt | None = Field(
+        None, description="Requests on a replica at once; more wait. Default: no limit.", examples=[512]
+    )
+    max_queue: int = Field(
+        1000, ge=0, description="Requests that may wait for the service; more get 503.", examples=[1000]
+    )
+    max_wait_s: PositiveFloat = Field(
+        600, description="How long a request may wait for the service, in seconds; then 504.", examples=[600]
+    )
+
+
+class Ulimit(Section):
+    """One limit of Compose's `ulimits`."""
+
+    soft: int = Field(description="Soft limit.", examples=[20000])
+    hard: int = Field(description="Hard limit.", examples=[40000])
+
+
+class ContainerKeys(Section):
+    """Keys that are Compose's, names and value forms: what the container (or the process) is."""
+
+    image: str | None = Field(
+        None,
+        description="Image of the container; its presence means the docker runtime.",
+        examples=["vllm/vllm-openai:v0.11.2"],
+    )
+    command: Argv | None = Field(
+        None,
+        description="Command: a list, or a string split as a shell splits words. Placeholders: {port} {id} {gpu_count} "
+        "{vram_fraction} and the names in `vars`.",
+        examples=["-m /models/small.gguf --port {port}"],
+    )
+    entrypoint: Argv | None = Field(None, description="Replaces the image's entrypoint.", examples=[["/bin/sh", "-c"]])
+    environment: Environment = Field(
+        default_factory=dict, description="Environment variables.", examples=[{"HF_HOME": "/cache"}]
+    )
+    env_file: Strings = Field(
+        (), description="Files with NAME=value lines, relative to the config file.", examples=[["hf.env"]]
+    )
+    volumes: tuple[Volume, ...] = Field(
+        (),
+        description="Mounts as host:container[:ro|rw]; a bare name is a Docker volume.",
+        examples=[["/srv/models:/models:ro"]],
+    )
+    ipc: str | None = Field(None, description="IPC namespace.", examples=["host"])
+    shm_size: SizeBytes | None = Field(None, description="Size of /dev/shm.", examples=["8g"])
+    user: str | None = Field(None, description="User (and group) in the container.", examples=["1000:1000"])
+    working_dir: str | None = Field(None, description="Working directory.", examples=["/app"])
+    extra_hosts: tuple[str, ...] = Field((), description="Extra host:address lines.", examples=[["db:10.0.0.5"]])
+    ulimits: dict[str, int | Ulimit] = Field(
+        default_factory=dict,
+        description="Limits by name: a number or {soft, hard}.",
+        examples=[{"memlock": -1}],
+    )
+    cap_add: tuple[str, ...] = Field((), description="Capabilities to add.", examples=[["SYS_NICE"]])
+    security_opt: tuple[str, ...] = Field((), description="Security options.", examples=[["seccomp=unconfined"]])
+    labels: Environment = Field(default_factory=dict, description="Labels of the container.", examples=[{"team": "ml"}])
+    mem_limit: SizeBytes | None = Field(None, description="Hard limit on its host memory.", examples=["16g"])
+    cpus: PositiveFloat | None = Field(None, description="CPUs it may use.", examples=[4])
+    pull_policy: PullPolicy = Field(PullPolicy.MISSING, description="When the image is fetched.", examples=["missing"])
+    stop_grace_period: Seconds = Field(
+        30.0, description="From SIGTERM to SIGKILL when it is stopped.", examples=["30s"]
+    )
+    networks: tuple[str, ...] = Field((), description="Docker networks it joins.", examples=[["backend"]])
+
+
+class ServiceConfig(ContainerKeys):
+    """One inference service."""
+
+    type: EngineType = Field(
+        EngineType.GENERIC,
+        description="Kind of server inside; it supplies port, health path and deadlines.",
+        examples=["llama-cpp-server"],
+    )
+    runtime: RuntimeKind | None = Field(
+        None,
+        description="Driver. Default: external with `url`, docker with `image`, process otherwise.",
+        examples=["docker"],
+    )
+    url: str | None = Field(
+        None,
+        description="A service that already runs elsewhere: origin and optional base path.",
+        examples=["http://10.0.0.7:8000/v1"],
+    )
+    headers: Environment = Field(
+        default_factory=dict,
+        description="Headers set on every request to the service, replacing the client's.",
+        examples=[{"authorization": "Bearer ${UPSTREAM_KEY}"}],
+    )
+    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None, description="Port on which the server listens. Default: the engine's.", examples=[8080]
+    )
+    models: dict[str, str | None] | None = Field(
+        None,
+        description="Model names that clients may use. A list passes the name on; a map {client's: engine's} replaces "
+        "it. `*` matches any run of characters. Default: the service's id.",
+        examples=[["chat", "big-*"], {"gpt-4o-mini": "Qwen/Qwen2.5-32B-Instruct"}],
+    )
+    unlisted: bool = Field(False, description="Keep its models out of /v1/models.", examples=[False])
+    args: Argv = Field((), description="Appended to `command`.", examples=[["--ctx-size", "8192"]])
+    vars: Environment = Field(
+        default_factory=dict,
+        description="Values for {name} in command, args, environment.",
+        examples=[{"ctx": 8192}],
+    )
+    extends: str | None = Field(None, description="Template it starts from.", examples=["gguf"])
+    resources: ResourceRequirements = Field(ResourceRequirements(), description="What it needs of the machine.")
+    health: Health = Field(Health(), description="When it counts as ready.")
+    timeouts: Timeouts = Field(Timeouts(), description="Deadlines of one exchange.")
+    limits: Limits = Field(Limits(), description="How much it takes at once.")
+    idle_timeout_s: PositiveFloat | None = Field(
+        None,
+        description="Stopped after this long without a request, in seconds; null: only when its room is needed.",
+        examples=[1800],
+    )
+    preload: bool = Field(False, description="Started when the proxy starts.", examples=[True])
+    pinned: bool = Field(False, description="Never evicted, never stopped for being idle.", examples=[True])
+
+    @model_validator(mode="before")
+    @classmethod
+    def _models_as_map(cls, data: object) -> object:
+        """A list of names is a map of names onto themselves; None marks "pass on as it is"."""
+        if isinstance(data, dict) and isinstance(names := data.get("models"), str | list | tuple):
+            names = [names] if isinstance(names, str) else names
+            return {**data, "models": dict.fromkeys(names)}
+        return data
+
+    @model_validator(mode="after")
+    def _runtime_agrees(self) -> Self:
+        implied = self._implied_runtime
+        if self.runtime is not None and self.runtime is not implied:
+            raise ValueError(f"runtime: {self.runtime} does not agree with its keys, which say {implied}")
+        if self.url is not None and (self.image or self.command):
+            raise ValueError("url means that it runs elsewhere: remove image and command, or remove url")
+        if implied is RuntimeKind.PROCESS and not self.command:
+            raise ValueError("nothing to run: give image (docker), command (process) or url (external)")
+        return self
+
+    @property
+    def _implied_runtime(self) -> RuntimeKind:
+        if self.url is not None:
+            return RuntimeKind.EXTERNAL
+        return RuntimeKind.DOCKER if self.image else RuntimeKind.PROCESS
+
+    @property
+    def kind(self) -> RuntimeKind:
+        """The driver, said or implied."""
+        return self.runtime or self._implied_runtime
+
+
+class DeviceConfig(Section):
+    """A GPU declared by hand."""
+
+    id: str = Field(description="Index as nvidia-smi shows it.", examples=["0"], coerce_numbers_to_str=True)
+    vram_mb: PositiveInt = Field(description="Capacity in MiB.", examples=[24576])
+    uuid: str | None = Field(None, description="UUID that a container runtime knows.", examples=["GPU-5d2c…"])
+    name: str = Field("", description="Name for people.", examples=["RTX 4090"])
+
+
+class ServerConfig(Section):
+    """The listener and what it bears."""
+
+    host: str = Field(
+        "127.0.0.1",
+        description="Address to listen on; loopback unless you say otherwise.",
+        examples=["127.0.0.1"],
+    )
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0: any free one.", examples=[8000])
+    on_exit: OnExit = Field(
+        OnExit.STOP, description="stop or keep what was started when the proxy ends.", examples=["stop"]
+    )
+    drain_timeout_s: PositiveFloat = Field(
+        30, description="How long open requests may go on after SIGTERM, in seconds.", examples=[30]
+    )
+    max_model_body_mb: PositiveInt = Field(
+        64, description="Largest body that is read to find its model, in MiB.", examples=[64]
+    )
+    max_buffered_mb: PositiveInt = Field(
+        512, description="All bodies held to find their model, together, in MiB.", examples=[512]
+    )
+    head_timeout_s: PositiveFloat = Field(15, description="For a request's head to arrive, in seconds.", examples=[15])
+    body_idle_timeout_s: PositiveFloat = Field(
+        60, description="Between two reads of a request's body, in seconds.", examples=[60]
+    )
+    keep_alive_s: PositiveFloat = Field(
+        75, description="An idle client connection is closed after this long, in seconds.", examples=[75]
+    )
+
+
+class LogConfig(Section):
+    """What is logged, and how."""
+
+    level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
+        "INFO", description="Lowest level written.", examples=["INFO"]
+    )
+    format: Literal["text", "json"] = Field(
+        "text", description="Lines for people, or one JSON object a line.", examples=["text"]
+    )
+    access: bool = Field(True, description="One line a request.", examples=[True])
+
+
+class SchedulingConfig(Section):
+    """How waiting requests are treated."""
+
+    claim_after_s: float = Field(
+        30,
+        ge=0,
+        description="After this long the oldest waiter may drain busy services, in seconds.",
+        examples=[30],
+    )
+    max_queue: PositiveInt = Field(4000, description="Requests that may wait in all.", examples=[4000])
+
+
+class Config(Section):
+    """A whole config file."""
+
+    name: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9-]{0,31}$",
+        description="Name of this proxy, in labels and container names. Default: a hash of the file's path.",
+        examples=["home"],
+    )
+    state_dir: str | None = Field(
+        None,
+        description="Where lock and state live. Default: $XDG_STATE_HOME/ai-proxy/<name>.",
+        examples=["/var/lib/ai-proxy"],
+    )
+    server: ServerConfig = Field(ServerConfig(), description="The listener.")
+    log: LogConfig = Field(LogConfig(), description="Logging.")
+    scheduling: SchedulingConfig = Field(SchedulingConfig(), description="Waiting and fairness.")
+    devices: Literal["auto"] | tuple[DeviceConfig, ...] = Field(
+        "auto",
+        description="GPUs: found by themselves, or a list.",
+        examples=["auto", [{"id": "0", "vram_mb": 24576}]],
+    )
+    memory_mb: PositiveInt | None = Field(
+        None,
+        description="Host memory that services may reserve, in MiB. Default: all of it.",
+        examples=[65536],
+    )
+    default_service: str | None = Field(
+        None,
+        description="Takes paths that no route knows and requests that name no model.",
+        examples=["chat"],
+    )
+    services: dict[ServiceId, ServiceConfig] = Field(
+        description="The services by id.",
+        examples=[{"chat": {"image": "vllm/vllm-openai:v0.11.2", "type": "vllm"}}],
+    )

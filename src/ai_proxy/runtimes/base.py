@@ -1,0 +1,139 @@
+"""What every runtime promises: a few verbs, and a handle that survives a restart.
+
+A runtime starts what its spec says and nothing else; whether a replica is ready, needed or in the way is decided
+above. It never raises its library's own errors: `StartFailed` and `RuntimeUnavailable` carry the cause upward.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ai_proxy.config.models import ServiceConfig
+from ai_proxy.devices import Placement
+
+Progress = Callable[[str], None]
+"""Told what a start is doing, in words for people: `pulling image, 41 %`, `creating container`."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceSpec:
+    """What to start: one replica of one service at one placement.
+
+    Attributes:
+        service: Id of the service.
+        config: The service's settings with every default, template and environment variable resolved.
+        placement: The devices it may use, and how much of them.
+        spec_hash: Hash over what shapes the replica; a running one with another hash is not adopted.
+        replica: Number of the replica within its service.
+    """
+
+    service: str
+    config: ServiceConfig
+    placement: Placement
+    spec_hash: str
+    replica: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A running replica: the handle by which its runtime knows it again.
+
+    Attributes:
+        id: The runtime's own name for it: container id, process group id, URL.
+        service: Id of the service.
+        host: Where it answers: address or host name.
+        port: Where it answers.
+        placement: What it holds.
+        spec_hash: Hash of the spec that started it.
+        replica: Number of the replica within its service.
+        scheme: `http` or `https`.
+        base_path: Prefix that every request path gets, without a trailing slash; external services only.
+    """
+
+    id: str
+    service: str
+    host: str
+    port: int
+    placement: Placement = field(default_factory=Placement)
+    spec_hash: str = ""
+    replica: int = 0
+    scheme: str = "http"
+    base_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a replica ended.
+
+    Attributes:
+        code: Exit status; None where none is known (killed with its host, an external service).
+        signal: The signal's number that ended it, if one did.
+        oom_killed: The kernel ended it, or a child of it, for want of memory.
+        log_tail: Its last lines, oldest first; bounded.
+    """
+
+    code: int | None = None
+    signal: int | None = None
+    oom_killed: bool = False
+    log_tail: tuple[str, ...] = ()
+
+    @property
+    def cause(self) -> str:
+        """The end in words.
+
+        Example:
+            >>> Exit(code=1).cause
+            'exited with code 1'
+            >>> Exit(code=137, oom_killed=True).cause
+            'killed by the kernel: out of memory'
+            >>> Exit(signal=9).cause
+            'killed by signal 9'
+        """
+        if self.oom_killed:
+            return "killed by the kernel: out of memory"
+        if self.signal is not None:
+            return f"killed by signal {self.signal}"
+        return "ended, exit code unknown" if self.code is None else f"exited with code {self.code}"
+
+
+class Runtime(Protocol):
+    """A driver of replicas. One object drives all services of its kind."""
+
+    async def start(self, spec: InstanceSpec, progress: Progress) -> Instance:
+        """Start a replica and return once it has an address; the engine may still be loading.
+
+        Cancelled or failed, it leaves nothing behind: no container, no process, no half-pulled lock.
+
+        Raises:
+            StartFailed: With the cause and the engine's last lines.
+            RuntimeUnavailable: The runtime does not answer.
+        """
+        ...
+
+    async def stop(self, instance: Instance, grace_s: float) -> None:
+        """End a replica: ask, wait `grace_s`, kill. Idempotent; returns when it is verifiably gone.
+
+        Raises:
+            RuntimeUnavailable: The runtime does not answer: the replica may still run.
+        """
+        ...
+
+    async def wait(self, instance: Instance) -> Exit:
+        """Wait until the replica has ended by itself or by `stop`; survives a restart of the runtime."""
+        ...
+
+    async def adopt(self) -> Sequence[Instance]:
+        """Find the replicas of this proxy that a former life left running.
+
+        Raises:
+            RuntimeUnavailable: The runtime does not answer: nothing is known.
+        """
+        ...
+
+    def logs(self, instance: Instance, *, follow: bool) -> AsyncIterator[str]:
+        """Yield the replica's output line by line, oldest first; with `follow`, until it ends."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release what the driver holds; replicas go on running unless they can't outlive the proxy."""
+        ...
