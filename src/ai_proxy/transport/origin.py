@@ -1,0 +1,45 @@
+"""Where a connection leads: the key of the pool, and all that the data plane knows of a replica.
+
+Pure data: no I/O, no event loop; modules that must stay pure may import it.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """One upstream endpoint in one of its lives.
+
+    Attributes:
+        scheme: `http` or `https`.
+        host: Host name or address, without brackets.
+        port: TCP port.
+        generation: Counts restarts: a restarted replica never sees a connection of its former life.
+        uds: Path of a Unix socket to use in place of host and port.
+
+    Example:
+        >>> Origin("http", "127.0.0.1", 8080) == Origin("http", "127.0.0.1", 8080, generation=1)
+        False
+        >>> print(Origin("http", "::1", 8080, generation=2))
+        http://[::1]:8080#2
+    """
+
+    scheme: str
+    host: str
+    port: int
+    generation: int = 0
+    uds: str | None = None
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Every send looks the origin up; hashing five fields each time would cost more than the look-up.
+        key = (self.scheme, self.host, self.port, self.generation, self.uds)
+        object.__setattr__(self, "_hash", hash(key))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        address = f"unix:{self.uds}" if self.uds else f"{host}:{self.port}"
+        return f"{self.scheme}://{address}#{self.generation}"
