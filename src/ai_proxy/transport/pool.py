@@ -25,6 +25,9 @@ _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE
 class Pool:
     """A pool of connections; it belongs to one event loop.
 
+    Attributes:
+        timeouts: Deadlines where a request names none.
+
     Args:
         limits: Bounds of connections and responses.
         timeouts: Deadlines where a request names none.
@@ -39,7 +42,7 @@ class Pool:
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._limits = limits or Limits()
-        self._timeouts = timeouts or Timeouts()
+        self.timeouts = timeouts or Timeouts()
         self._ssl_context = ssl_context
         self._lanes: dict[Origin, Lane] = {}
         # Dropped ones whose last exchanges are still running
@@ -91,7 +94,7 @@ class Pool:
             TransportError: No response; see `ai_proxy.transport.errors`.
         """
         if timeouts is None:
-            timeouts = self._timeouts
+            timeouts = self.timeouts
         connection = self.take_idle(origin)
         if connection is None:
             connection = await self.acquire(origin, timeouts)
