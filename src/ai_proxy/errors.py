@@ -30,8 +30,9 @@ place per plane (`proxy/replies.py`, `api/app.py`); nothing here knows of HTTP b
         └── UpstreamTooSlow         504  upstream_too_slow
 """
 
+from copy import copy
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class Source(StrEnum):
@@ -75,6 +76,12 @@ class ProxyError(Exception):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.message!r}, service={self.service!r})"
+
+    def renewed(self, *, service: str | None, retry_after_s: float | None) -> Self:
+        """A fresh error with the same cause, for another waiter or another moment."""
+        renewed = copy(self)
+        renewed.service, renewed.retry_after_s = service, retry_after_s
+        return renewed
 
 
 class ClientError(ProxyError):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from ai_proxy.transport.pool import Origin
+from ai_proxy.transport.origin import Origin
 
 
 @dataclass(slots=True)

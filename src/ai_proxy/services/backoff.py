@@ -20,5 +20,5 @@ def delay_s(failures: int, jitter: float) -> float:
         >>> delay_s(3, 0.0)
         2.0
     """
-    full = min(LONGEST_S, FIRST_S * 2 ** min(failures - 1, 30))
+    full = min(LONGEST_S, FIRST_S * 2.0 ** min(failures - 1, 30))
     return full / 2 + full / 2 * jitter

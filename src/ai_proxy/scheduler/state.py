@@ -1,0 +1,365 @@
+"""What the scheduler knows, what it is told and what it asks for: the data of `core.step`.
+
+The state is mutable and has one owner, the driver, whose synchronous turns are the only writers. Times are the
+owner's clock in seconds (a loop's, or a simulator's); nothing here reads one.
+"""
+
+import heapq
+import math
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ai_proxy.devices import Placement
+from ai_proxy.errors import CannotServe
+from ai_proxy.runtimes.base import Instance
+from ai_proxy.scheduler.ledger import Demand, Ledger
+from ai_proxy.services import machine
+
+UNLIMITED = 1 << 62
+
+BUSY_RETRY_S = 5.0
+"""What `Retry-After` says where no better guess exists, seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSpec:
+    """What the scheduler needs to know of a service's config.
+
+    Attributes:
+        id: The service.
+        demand: What it needs to run.
+        max_in_flight: Requests on a replica at once.
+        max_queue: Requests that may wait for it; 0: it is used only when it is ready.
+        idle_timeout_s: Stopped after this long without a request; None: only when its room is needed.
+        pinned: Never evicted, never stopped for being idle.
+    """
+
+    id: str
+    demand: Demand
+    max_in_flight: int = UNLIMITED
+    max_queue: int = 1000
+    idle_timeout_s: float | None = None
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """A request that waits for its service."""
+
+    id: int
+    service: str
+    since: float
+    deadline: float
+
+
+@dataclass(slots=True, eq=False)
+class Live:
+    """One life of a replica, from its placement until it is gone.
+
+    A grant belongs to a life, not to a service: one that outlives its replica counts for nothing any more.
+
+    Attributes:
+        open: Grants taken and not closed: the replica is busy while there are any.
+        limit: As many may be open.
+        last_used: When the last grant was closed.
+        ready_at: When it became ready; None before.
+        busy: Its engine says that it works, whatever the grants say.
+        idle_armed: A timer will look whether it has been idle for long enough.
+        drained_for: The service whose claim drains it.
+    """
+
+    placement: Placement
+    limit: int
+    open: int = 0
+    last_used: float = 0.0
+    ready_at: float | None = None
+    busy: bool = False
+    idle_armed: bool = True
+    drained_for: str | None = None
+    instance: Instance | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is going on in it."""
+        return not self.open and not self.busy
+
+
+@dataclass(slots=True, eq=False)
+class Replica:
+    """A service's replica: its state, its life if it has one, and who waits for it.
+
+    Attributes:
+        queue: Waiters by id, oldest first.
+        wanted_since: Since when somebody wants it to run without sending a request (an operator, a preload).
+        failure: Why its last life broke.
+        failures: How often in a row it broke.
+        retry_at: Not started before this time.
+        held: Not started at all for now: what its runtime runs is not known yet.
+        broken: Its life ended, or will end, in a failure.
+        removed: It left the config: it is forgotten as soon as it has stopped.
+        verdict: What the planner last said about it.
+        look_at: When it will be looked at next.
+    """
+
+    spec: ServiceSpec
+    state: machine.State = machine.State.STOPPED
+    live: Live | None = None
+    queue: dict[int, Waiter] = field(default_factory=dict)
+    wanted_since: float | None = None
+    failure: CannotServe | None = None
+    failures: int = 0
+    retry_at: float = 0.0
+    held: bool = False
+    broken: bool = False
+    removed: bool = False
+    verdict: str = ""
+    look_at: float = math.inf
+
+    def __repr__(self) -> str:
+        held = f", {self.live.open} open" if self.live else ""
+        return f"<Replica {self.spec.id}: {self.state}{held}, {len(self.queue)} waiting>"
+
+    @property
+    def interest_since(self) -> float:
+        """Since when somebody waits for it; infinity if nobody does."""
+        oldest = next(iter(self.queue.values())).since if self.queue else math.inf
+        return oldest if self.wanted_since is None else min(oldest, self.wanted_since)
+
+    @property
+    def is_idle(self) -> bool:
+        """It is ready, and neither a request nor a job is on it."""
+        return self.state is machine.State.READY and self.live is not None and self.live.is_idle
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What `scheduling:` in the config says."""
+
+    claim_after_s: float = 30.0
+    max_queue: int = 4000
+
+
+class SchedulerState:
+    """Everything the scheduler knows.
+
+    Args:
+        ledger: Capacities, and reservations as they are made.
+        settings: Waiting and fairness.
+        seed: For the jitter of back-offs.
+
+    Attributes:
+        ready: The ready table: the life of each replica that takes new requests, by service.
+        waiting: How many requests wait, over all services.
+        interested: Services somebody waits for.
+        draining: Services in DRAINING.
+    """
+
+    def __init__(self, ledger: Ledger, settings: Settings | None = None, *, seed: int = 0) -> None:
+        self.ledger = ledger
+        self.settings = settings or Settings()
+        self.random = random.Random(seed)  # noqa: S311  # spreads retries, guards nothing
+        self.closing = False
+
+        self.replicas: dict[str, Replica] = {}
+        self.ready: dict[str, Live] = {}
+        self.interested: set[str] = set()
+        self.draining: set[str] = set()
+        self.waiting = 0
+
+        self._timers: list[tuple[float, int, str]] = []
+        self._timer_count = 0
+
+    def __repr__(self) -> str:
+        return f"<SchedulerState {len(self.replicas)} services, {len(self.ready)} ready, {self.waiting} waiting>"
+
+    @property
+    def next_timer(self) -> float:
+        """When `core.step` wants a Tick; infinity if never."""
+        return self._timers[0][0] if self._timers else math.inf
+
+    def arm(self, at: float, service: str) -> None:
+        """Have a service looked at no later than `at`; a no-op if it will be anyway."""
+        replica = self.replicas[service]
+        if at < replica.look_at:
+            replica.look_at = at
+            self._timer_count += 1
+            heapq.heappush(self._timers, (at, self._timer_count, service))
+
+    def due(self, now: float) -> Iterable[Replica]:
+        """Take the replicas whose time to be looked at has come."""
+        while self._timers and self._timers[0][0] <= now:
+            at, _, service = heapq.heappop(self._timers)
+            replica = self.replicas.get(service)
+            if replica is not None and replica.look_at == at:
+                replica.look_at = math.inf
+                yield replica
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A request needs a service that could not take it at once."""
+
+    waiter: Waiter
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A waiting request's client is gone."""
+
+    waiter: Waiter
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A grant was closed, and the state may care (`core.cares`)."""
+
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What a service's task found: an event of its machine."""
+
+    service: str
+    event: machine.Event
+    instance: Instance | None = None
+    failure: CannotServe | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unhealthy:
+    """A ready replica no longer answers its health check."""
+
+    service: str
+    failure: CannotServe
+
+
+@dataclass(frozen=True, slots=True)
+class BusyChanged:
+    """An engine's busy probe changed its answer."""
+
+    service: str
+    busy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StartAsked:
+    """An operator, or a preload, wants the service to run."""
+
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    """An operator wants the service to stop: at once if idle, else when its open requests are done."""
+
+    service: str
+    reason: str
+    restart: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """A service is new, or its settings changed.
+
+    Attributes:
+        replace: What runs was started from other settings: it drains, then stops.
+    """
+
+    spec: ServiceSpec
+    replace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """A service left the config: it drains, stops and is forgotten."""
+
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A service's runtime has not told yet what runs; with a failure, requests need not wait for that."""
+
+    service: str
+    failure: CannotServe | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A service's runtime has told what runs: the service may be started."""
+
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShutDown:
+    """The proxy ends: nobody is admitted any more, and all but `keep` are stopped."""
+
+    keep: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The time of `next_timer` has come."""
+
+
+type Event = (
+    Arrived | Left | Closed | Reported | Unhealthy | BusyChanged | StartAsked | StopAsked
+    | Configured | Removed | Held | Released | ShutDown | Tick
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Carry out an action of a service's machine."""
+
+    service: str
+    action: machine.Action
+    placement: Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Give a waiter its grant; it is counted as open already."""
+
+    waiter: Waiter
+    live: Live
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Tell a waiter that it won't be served."""
+
+    waiter: Waiter
+    error: CannotServe
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A replica changed its state."""
+
+    service: str
+    previous: machine.State
+    state: machine.State
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """The planner came to another verdict about a service that waits for room."""
+
+    service: str
+    verdict: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """A removed service has stopped; nothing is known of it any more."""
+
+    service: str
+
+
+type Action = Run | Admit | Reject | Moved | Explained | Forgotten
