@@ -5,11 +5,38 @@ implies for a key left out is its profile's business (`engines/`).
 """
 
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from ai_proxy.config.fields import Argv, Environment, Seconds, ServiceId, SizeBytes, Strings, Volume
+from ai_proxy.config.fields import (
+    Argv,
+    Environment,
+    Gpus,
+    Headers,
+    HttpPath,
+    IdleTimeout,
+    Models,
+    Rejected,
+    Seconds,
+    ServiceId,
+    SizeBytes,
+    Strings,
+    Url,
+    Volume,
+    VramMb,
+)
 
 
 class EngineType(StrEnum):
@@ -51,17 +78,31 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_key_is_default(cls, data: object) -> object:
+        """`environment:` with nothing after it is null in YAML; it means that nothing is set."""
+        if not isinstance(data, dict):
+            return data
+        fields = cls.model_fields
+        empty = {
+            name
+            for name, value in data.items()
+            if value is None and name in fields and not fields[name].is_required() and fields[name].default is not None
+        }
+        return {name: value for name, value in data.items() if name not in empty}
+
 
 class ResourceRequirements(Section):
     """What a service needs of the machine."""
 
-    gpus: int | tuple[str, ...] | None = Field(
+    gpus: Gpus | None = Field(
         None,
         description="GPUs it uses: a count, a list of indices or UUIDs, or 0. Default: 1 for a GPU engine where the "
         "machine has a GPU, else 0.",
         examples=[1, 0, ["0", "1"]],
     )
-    vram_required_mb: PositiveInt | Literal["auto"] = Field(
+    vram_required_mb: VramMb = Field(
         "auto",
         description="VRAM reserved on each of its GPUs, in MiB; `auto`: a GPU to itself.",
         examples=[16000, "auto"],
@@ -72,7 +113,7 @@ class ResourceRequirements(Section):
 class Health(Section):
     """When a replica counts as ready."""
 
-    path: str | None = Field(
+    path: HttpPath | None = Field(
         None, description="Path that answers 2xx when ready. Default: the engine's.", examples=["/health"]
     )
     start_timeout_s: PositiveFloat | None = Field(
@@ -113,6 +154,9 @@ class Ulimit(Section):
     hard: int = Field(description="Hard limit.", examples=[40000])
 
 
+_BOTH_OR_ONE = Discriminator(lambda value: "both" if isinstance(value, dict | Ulimit) else "one")
+
+
 class ContainerKeys(Section):
     """Keys that are Compose's, names and value forms: what the container (or the process) is."""
 
@@ -144,7 +188,7 @@ class ContainerKeys(Section):
     user: str | None = Field(None, description="User (and group) in the container.", examples=["1000:1000"])
     working_dir: str | None = Field(None, description="Working directory.", examples=["/app"])
     extra_hosts: tuple[str, ...] = Field((), description="Extra host:address lines.", examples=[["db:10.0.0.5"]])
-    ulimits: dict[str, int | Ulimit] = Field(
+    ulimits: dict[str, Annotated[Annotated[int, Tag("one")] | Annotated[Ulimit, Tag("both")], _BOTH_OR_ONE]] = Field(
         default_factory=dict,
         description="Limits by name: a number or {soft, hard}.",
         examples=[{"memlock": -1}],
@@ -169,17 +213,18 @@ class ServiceConfig(ContainerKeys):
         description="Kind of server inside; it supplies port, health path and deadlines.",
         examples=["llama-cpp-server"],
     )
-    runtime: RuntimeKind | None = Field(
-        None,
-        description="Driver. Default: external with `url`, docker with `image`, process otherwise.",
-        examples=["docker"],
-    )
-    url: str | None = Field(
+    url: Url | None = Field(
         None,
         description="A service that already runs elsewhere: origin and optional base path.",
         examples=["http://10.0.0.7:8000/v1"],
     )
-    headers: Environment = Field(
+    runtime: RuntimeKind | None = Field(
+        None,
+        validate_default=True,
+        description="Driver. Default: external with `url`, docker with `image`, process otherwise.",
+        examples=["docker"],
+    )
+    headers: Headers = Field(
         default_factory=dict,
         description="Headers set on every request to the service, replacing the client's.",
         examples=[{"authorization": "Bearer ${UPSTREAM_KEY}"}],
@@ -187,7 +232,7 @@ class ServiceConfig(ContainerKeys):
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         None, description="Port on which the server listens. Default: the engine's.", examples=[8080]
     )
-    models: dict[str, str | None] | None = Field(
+    models: Models | None = Field(
         None,
         description="Model names that clients may use. A list passes the name on; a map {client's: engine's} replaces "
         "it. `*` matches any run of characters. Default: the service's id.",
@@ -205,7 +250,7 @@ class ServiceConfig(ContainerKeys):
     health: Health = Field(Health(), description="When it counts as ready.")
     timeouts: Timeouts = Field(Timeouts(), description="Deadlines of one exchange.")
     limits: Limits = Field(Limits(), description="How much it takes at once.")
-    idle_timeout_s: PositiveFloat | None = Field(
+    idle_timeout_s: IdleTimeout | None = Field(
         None,
         description="Stopped after this long without a request, in seconds; null: only when its room is needed.",
         examples=[1800],
@@ -213,36 +258,32 @@ class ServiceConfig(ContainerKeys):
     preload: bool = Field(False, description="Started when the proxy starts.", examples=[True])
     pinned: bool = Field(False, description="Never evicted, never stopped for being idle.", examples=[True])
 
-    @model_validator(mode="before")
+    @field_validator("runtime")
     @classmethod
-    def _models_as_map(cls, data: object) -> object:
-        """A list of names is a map of names onto themselves; None marks "pass on as it is"."""
-        if isinstance(data, dict) and isinstance(names := data.get("models"), str | list | tuple):
-            names = [names] if isinstance(names, str) else names
-            return {**data, "models": dict.fromkeys(names)}
-        return data
-
-    @model_validator(mode="after")
-    def _runtime_agrees(self) -> Self:
-        implied = self._implied_runtime
-        if self.runtime is not None and self.runtime is not implied:
-            raise ValueError(f"runtime: {self.runtime} does not agree with its keys, which say {implied}")
-        if self.url is not None and (self.image or self.command):
-            raise ValueError("url means that it runs elsewhere: remove image and command, or remove url")
-        if implied is RuntimeKind.PROCESS and not self.command:
-            raise ValueError("nothing to run: give image (docker), command (process) or url (external)")
-        return self
-
-    @property
-    def _implied_runtime(self) -> RuntimeKind:
-        if self.url is not None:
-            return RuntimeKind.EXTERNAL
-        return RuntimeKind.DOCKER if self.image else RuntimeKind.PROCESS
+    def _runtime_agrees(cls, runtime: RuntimeKind | None, info: ValidationInfo) -> RuntimeKind | None:
+        """Runs also where `runtime` is not given; it comes after the keys that imply it, whose faults are their own."""
+        said = info.data
+        if not {"image", "command", "url"} <= said.keys():
+            return runtime
+        implied = _implied_runtime(said["url"], said["image"])
+        if said["url"] is not None and (said["image"] or said["command"]):
+            raise Rejected("url means that it runs elsewhere", "remove image and command, or remove url")
+        if runtime is not None and runtime is not implied:
+            raise Rejected(f"{runtime} does not agree with its keys, which say {implied}", "remove runtime")
+        if implied is RuntimeKind.PROCESS and not said["command"]:
+            raise Rejected("nothing to run", "give image (docker), command (process) or url (external)")
+        return runtime
 
     @property
     def kind(self) -> RuntimeKind:
         """The driver, said or implied."""
-        return self.runtime or self._implied_runtime
+        return self.runtime or _implied_runtime(self.url, self.image)
+
+
+def _implied_runtime(url: str | None, image: str | None) -> RuntimeKind:
+    if url is not None:
+        return RuntimeKind.EXTERNAL
+    return RuntimeKind.DOCKER if image else RuntimeKind.PROCESS
 
 
 class DeviceConfig(Section):
@@ -325,7 +366,10 @@ class Config(Section):
     server: ServerConfig = Field(ServerConfig(), description="The listener.")
     log: LogConfig = Field(LogConfig(), description="Logging.")
     scheduling: SchedulingConfig = Field(SchedulingConfig(), description="Waiting and fairness.")
-    devices: Literal["auto"] | tuple[DeviceConfig, ...] = Field(
+    devices: Annotated[
+        Annotated[Literal["auto"], Tag("found")] | Annotated[tuple[DeviceConfig, ...], Tag("listed")],
+        Discriminator(lambda value: "listed" if isinstance(value, list | tuple) else "found"),
+    ] = Field(
         "auto",
         description="GPUs: found by themselves, or a list.",
         examples=["auto", [{"id": "0", "vram_mb": 24576}]],

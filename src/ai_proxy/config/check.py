@@ -1,0 +1,105 @@
+"""Faults between keys: names claimed twice, services and devices that don't exist, variables that are ours to set.
+
+Works on the resolved nodes, not on the models, so that these faults are found beside a wrong type in the same file.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping
+
+from ai_proxy.config.document import Findings, Node
+
+_PLACEMENT_VARIABLES = frozenset(
+    {
+        "CUDA_DEVICE_ORDER",
+        "CUDA_VISIBLE_DEVICES",
+        "HIP_VISIBLE_DEVICES",
+        "NVIDIA_VISIBLE_DEVICES",
+        "ROCR_VISIBLE_DEVICES",
+    }
+)
+
+
+def check(root: Node, findings: Findings) -> None:
+    """Note every fault between the keys of a resolved file.
+
+    Args:
+        root: The file with its services resolved, and no other layer left.
+        findings: Gets the faults.
+    """
+    services = root.get("services")
+    entries = services.entries if services else {}
+    _check_default_service(root, entries, findings)
+    _check_models(entries, findings)
+    devices = _declared_devices(root, findings)
+    for service in entries.values():
+        _check_environment(service, findings)
+        if devices is not None:
+            _check_gpus(service, devices, findings)
+
+
+def _check_default_service(root: Node, services: Mapping[str, Node], findings: Findings) -> None:
+    node = root.get("default_service")
+    if node is None or not isinstance(node.value, str) or node.value in services:
+        return
+    near = difflib.get_close_matches(node.value, services, 1)
+    known = f"write {near[0]}" if near else f"write one of {', '.join(services) or 'your services'}"
+    findings.add(node, f"no such service: {node.value!r}", known)
+
+
+def _check_models(services: Mapping[str, Node], findings: Findings) -> None:
+    owners: dict[str, str] = {}
+    for service, node in services.items():
+        for name, place in _model_names(service, node):
+            owner = owners.setdefault(name, service)
+            if owner != service:
+                message = f"model {name!r} belongs to service {owner} already"
+                findings.add(place, message, "rename it in one of them, or remove it")
+
+
+def _model_names(service: str, node: Node) -> Iterator[tuple[str, Node]]:
+    models = node.get("models")
+    if models is None or models.value is None:
+        yield service, node
+    elif isinstance(models.value, Mapping):
+        yield from models.value.items()
+    else:
+        for item in models.value if isinstance(models.value, tuple) else (models,):
+            if isinstance(item.value, str):
+                yield item.value, item
+
+
+def _check_environment(service: Node, findings: Findings) -> None:
+    environment = service.get("environment")
+    entries = environment.entries if environment else {}
+    for name in _PLACEMENT_VARIABLES & entries.keys():
+        fix = "remove it and name the GPUs in resources.gpus"
+        findings.add(entries[name], f"{name} is set from the placement", fix)
+
+
+def _declared_devices(root: Node, findings: Findings) -> list[Mapping[str, Node]] | None:
+    """The devices that the file lists, or None where they are found by themselves."""
+    node = root.get("devices")
+    if node is None or not isinstance(node.value, tuple):
+        return None
+    seen: set[str] = set()
+    for item in node.value:
+        identity = item.get("id")
+        if identity is not None and isinstance(identity.value, str):
+            if identity.value in seen:
+                findings.add(identity, f"device {identity.value!r} is listed twice", "give each its own index")
+            seen.add(identity.value)
+    return [item.entries for item in node.value]
+
+
+def _check_gpus(service: Node, devices: list[Mapping[str, Node]], findings: Findings) -> None:
+    node = service.get("resources", "gpus")
+    if node is None:
+        return
+    known = [str(device[key].value) for device in devices for key in ("id", "uuid") if key in device]
+    if isinstance(node.value, tuple):
+        for item in node.value:
+            if isinstance(item.value, str) and item.value not in known:
+                fix = f"write one of {', '.join(dict.fromkeys(known)) or 'the listed ids'}, or add it to devices"
+                findings.add(item, f"devices lists no GPU {item.value!r}", fix)
+    elif isinstance(node.value, str) and node.value.isdecimal() and int(node.value) > len(devices):
+        findings.add(node, f"devices lists only {len(devices)}", "ask for fewer, or add them to devices")

@@ -1,0 +1,123 @@
+"""From a file to a `Config`, or to the list of everything that is wrong with it.
+
+The steps, each over the whole file, none stopping at its first fault:
+
+1. YAML to nodes that know their lines (`document`)
+2. `${NAME}` from the environment, in every text (`substitute`)
+3. defaults, templates, env files, vars and args into the services (`resolve`)
+4. types (`models`, worded by `explain`), then what holds between keys (`check`)
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ai_proxy.config.check import check
+from ai_proxy.config.document import Findings, Node, read
+from ai_proxy.config.explain import explain
+from ai_proxy.config.faults import ConfigError, Fault
+from ai_proxy.config.fields import Rejected
+from ai_proxy.config.models import Config, ServiceConfig
+from ai_proxy.config.resolve import LAYER_KEYS, Finisher, Layers
+from ai_proxy.config.substitute import substitute
+
+SMALLEST = 'services: {small: {type: llama-cpp-server, command: "llama-server -m small.gguf --port {port}"}}'
+"""The smallest file that serves something."""
+
+
+def load(path: Path, environ: Mapping[str, str]) -> Config:
+    """Read a config file.
+
+    Args:
+        path: The file.
+        environ: Where `${NAME}` is looked up.
+
+    Returns:
+        The config; its services have taken in defaults, templates, env files, vars and args.
+
+    Raises:
+        ConfigError: Every fault of the file.
+    """
+    findings = Findings(str(path))
+    root = read(_text(path), findings)
+    if not isinstance(root.value, Mapping):
+        message = "the file is empty" if root.value is None else "not a mapping of keys"
+        raise ConfigError([Fault(findings.file, root.line, "", message, f"write {SMALLEST}")])
+    root = root.replace({key: node for key, node in root.value.items() if not key.startswith("x-")})
+    root = _substituted(root, environ, findings)
+    _check_layer_keys(root, findings)
+    layers = Layers(root, findings)
+    resolved = _resolved(root, layers, Finisher(path.parent, environ, findings))
+    config = _typed(resolved, findings)
+    _check_layers(layers, findings)
+    check(resolved, findings)
+    if config is None or findings.faults:
+        raise ConfigError(findings.faults)
+    return config
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError([Fault(str(path), 0, "", "not UTF-8 text", "save it as UTF-8")]) from error
+    except OSError as error:
+        message = f"can't be read: {error.strerror}"
+        raise ConfigError([Fault(str(path), 0, "", message, "check the path and its permissions")]) from error
+
+
+def _substituted(node: Node, environ: Mapping[str, str], findings: Findings) -> Node:
+    match node.value:
+        case None:
+            return node
+        case str() if "$" in node.value:
+            try:
+                return node.replace(substitute(node.value, environ))
+            except Rejected as rejected:
+                findings.add(node, rejected.message, rejected.fix)
+                return node
+        case str():
+            return node
+        case tuple():
+            return node.replace(tuple(_substituted(item, environ, findings) for item in node.value))
+        case _:
+            children = {key: _substituted(child, environ, findings) for key, child in node.value.items()}
+            return node.replace(children)
+
+
+def _check_layer_keys(root: Node, findings: Findings) -> None:
+    for key in LAYER_KEYS:
+        node = root.get(key)
+        if node is not None and node.value is not None and not isinstance(node.value, Mapping):
+            findings.add(node, "not a mapping (key: value)", f"write {key}: {{…}}, or remove it")
+    if (extends := root.get("defaults", "extends")) is not None:
+        findings.add(extends, "defaults extend nothing", "remove it; services and templates may extend a template")
+
+
+def _resolved(root: Node, layers: Layers, finisher: Finisher) -> Node:
+    for key in LAYER_KEYS:
+        root = root.put(key, None)
+    services = root.get("services")
+    if services is None or not isinstance(services.value, Mapping):
+        return root
+    finished = {service: finisher.finish(layers.lay(node)) for service, node in services.value.items()}
+    return root.put("services", services.replace(finished))
+
+
+def _typed(root: Node, findings: Findings) -> Config | None:
+    try:
+        return Config.model_validate(root.plain())
+    except ValidationError as error:
+        explain(error.errors(), Config, root, findings)
+        return None
+
+
+def _check_layers(layers: Layers, findings: Findings) -> None:
+    """A layer need not say what to run, but what it says must be right even if no service uses it."""
+    for layer in layers.all():
+        try:
+            ServiceConfig.model_validate(layer.plain())
+        except ValidationError as error:
+            details = (detail for detail in error.errors() if detail["loc"] != ("runtime",))
+            explain(details, ServiceConfig, layer, findings)
