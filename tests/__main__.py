@@ -1,0 +1,34 @@
+"""The test command: `python -m tests` runs the checks, then every test under coverage.
+
+Further arguments go to pytest; with any, coverage is reported but not judged.
+"""
+
+import subprocess
+import sys
+
+from tests import check
+
+MIN_COVERAGE = 90
+
+
+def main(arguments: list[str]) -> int:
+    """Run everything; the exit status is that of the first part that failed."""
+    python = [sys.executable, "-m"]
+    threshold = [] if arguments else [f"--fail-under={MIN_COVERAGE}"]
+    parts = (
+        [*python, "tests.check"],
+        [*python, "coverage", "erase"],
+        [*python, "coverage", "run", "-m", "pytest", *arguments],
+        [*python, "coverage", "combine", "--quiet"],
+        [*python, "coverage", "report", *threshold],
+    )
+    for part in parts:
+        print("$", " ".join(["python", *part[1:]]), flush=True)
+        done = subprocess.run(part, cwd=check.ROOT, check=False)
+        if done.returncode:
+            return done.returncode
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
