@@ -44,7 +44,7 @@ class Lane:
         self._loop = loop
         self._limits = limits
         self._on_empty = on_empty
-        self._waiters: OrderedDict[asyncio.Future[Connection | None], None] = OrderedDict()
+        self._waiters: OrderedDict[asyncio.Future[Connection | None], bool] = OrderedDict()
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -84,14 +84,17 @@ class Lane:
         self.turns += 1
         return True
 
-    def stand_in_line(self) -> "asyncio.Future[Connection | None]":
+    def stand_in_line(self, *, fresh: bool) -> "asyncio.Future[Connection | None]":
         """Wait for a turn, first come first served.
+
+        Args:
+            fresh: Only a new connection will do.
 
         Returns:
             A future of a connection to use, or of None: a place to make one.
         """
         turn: asyncio.Future[Connection | None] = self._loop.create_future()
-        self._waiters[turn] = None
+        self._waiters[turn] = fresh
         return turn
 
     def leave_line(self, turn: "asyncio.Future[Connection | None]") -> None:
@@ -108,8 +111,9 @@ class Lane:
 
     def give_turn(self) -> None:
         """Pass a place under the cap to the next in line, or free it."""
-        turn = self._next_in_line()
+        turn = self._first_in_line()
         if turn is not None:
+            del self._waiters[turn]
             turn.set_result(None)
             return
         self.turns -= 1
@@ -126,9 +130,14 @@ class Lane:
         if self._closed:
             connection.abort()
             return
-        turn = self._next_in_line() if self._waiters else None
+        turn = self._first_in_line() if self._waiters else None
         if turn is not None:
-            turn.set_result(connection)
+            if self._waiters[turn]:
+                # They stay first, and get the place as soon as this socket is gone.
+                connection.abort()
+            else:
+                del self._waiters[turn]
+                turn.set_result(connection)
             return
         connection.idle_since = self._loop.time()
         self.idle[connection] = None
@@ -148,14 +157,17 @@ class Lane:
         for connection in list(self.connections if abort else self.idle):
             connection.abort()
         self.idle.clear()
-        while (turn := self._next_in_line()) is not None:
+        while (turn := self._first_in_line()) is not None:
+            del self._waiters[turn]
             turn.set_exception(PoolClosed(f"{self.origin} was dropped"))
 
-    def _next_in_line(self) -> "asyncio.Future[Connection | None] | None":
+    def _first_in_line(self) -> "asyncio.Future[Connection | None] | None":
         while self._waiters:
-            turn, _ = self._waiters.popitem(last=False)
+            turn = next(iter(self._waiters))
             if not turn.done():
                 return turn
+            # Cancelled, and about to leave the line by itself.
+            del self._waiters[turn]
         return None
 
     # Idle expiry: one timer, always at the expiry of the connection that idles longest

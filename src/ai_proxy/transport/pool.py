@@ -117,7 +117,7 @@ class Pool:
             else:
                 return exchange
             repeat = True
-            connection = await self._connect_anew(origin, timeouts)
+            connection = await self._open(origin, timeouts, fresh=True)
 
     def take_idle(self, origin: Origin) -> Connection | None:
         """Take an idle connection without waiting: the warm path."""
@@ -134,7 +134,7 @@ class Pool:
             PoolClosed: The pool was closed or the origin dropped meanwhile.
         """
         connection = self.take_idle(origin)
-        return connection if connection is not None else await self._connect_anew(origin, timeouts)
+        return connection if connection is not None else await self._open(origin, timeouts)
 
     def drop(self, origin: Origin, *, abort: bool = False) -> None:
         """Close all idle connections of an origin that is gone; active ones finish, unless `abort`."""
@@ -155,20 +155,21 @@ class Pool:
             self._emptied = asyncio.Event()
             await self._emptied.wait()
 
-    async def _connect_anew(self, origin: Origin, timeouts: Timeouts) -> Connection:
+    async def _open(self, origin: Origin, timeouts: Timeouts, *, fresh: bool = False) -> Connection:
+        """Make a connection; at the cap, one that was just released will do unless it must be `fresh`."""
         lane = self._lane(origin)
         if not lane.take_turn():
-            connection = await self._wait_for_turn(lane, timeouts.pool_s)
+            connection = await self._wait_for_turn(lane, timeouts.pool_s, fresh=fresh)
             if connection is not None:
                 return connection
         return await self._connect(lane, timeouts.connect_s)
 
-    async def _wait_for_turn(self, lane: Lane, within_s: float) -> Connection | None:
+    async def _wait_for_turn(self, lane: Lane, within_s: float, *, fresh: bool) -> Connection | None:
         """Return a connection, or None for a turn to make one."""
         try:
             async with asyncio.timeout(within_s):
                 while True:
-                    turn = lane.stand_in_line()
+                    turn = lane.stand_in_line(fresh=fresh)
                     try:
                         connection = await turn
                     except BaseException:

@@ -1,0 +1,378 @@
+"""The pool against real sockets: reuse, the cap and its line, deadlines, origins that go away."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ai_proxy.transport.errors import (
+    ConnectFailed,
+    FirstByteTimeout,
+    PoolClosed,
+    PoolTimeout,
+    ProtocolError,
+    UpstreamClosed,
+)
+from ai_proxy.transport.exchange import Exchange
+from ai_proxy.transport.limits import Limits, Timeouts
+from ai_proxy.transport.origin import Origin
+from ai_proxy.transport.pool import Pool
+from tests.fakes.upstream import GUARD_S, Peer, Upstream, answering, answering_once
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"
+ONE = Limits(max_connections=1)
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+CLOSING = OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+
+
+@asynccontextmanager
+async def pool_of(timeouts: Timeouts | None = None, limits: Limits | None = None) -> AsyncIterator[Pool]:
+    pool = Pool(limits=limits, timeouts=timeouts)
+    try:
+        async with asyncio.timeout(2 * GUARD_S):
+            yield pool
+    finally:
+        await pool.aclose()
+
+
+async def body_of(exchange: Exchange) -> bytes:
+    pieces = []
+    while piece := await exchange.read():
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+async def get(pool: Pool, origin: Origin) -> bytes:
+    return await body_of(await pool.send(origin, GET, method=b"GET"))
+
+
+async def until_idle(pool: Pool, count: int) -> None:
+    async with asyncio.timeout(GUARD_S):
+        while pool.idle != count or pool.active:
+            await asyncio.sleep(0.001)
+
+
+async def hold(peer: Peer) -> None:
+    """Answer the first request's head only, then wait for the client to leave."""
+    await peer.read_request()
+    await peer.send(OK[:-5])
+    await peer.wait_eof()
+
+
+async def silent(peer: Peer) -> None:
+    await peer.wait_eof()
+
+
+async def test_sequential_requests_share_one_connection() -> None:
+    async with Upstream(answering(OK)) as upstream, pool_of() as pool:
+        for _ in range(5):
+            assert await get(pool, upstream.origin) == b"hello"
+        assert (len(upstream.peers), repr(pool)) == (1, "<Pool: 1 origins, 0 active, 1 idle, 0 waiting>")
+
+
+async def test_a_request_arrives_byte_for_byte() -> None:
+    async with Upstream(answering(OK)) as upstream, pool_of() as pool:
+        await pool.send(upstream.origin, POST, b"a\x00b\r\n", method=b"POST")
+        assert upstream.peers[0].received == POST + b"a\x00b\r\n"
+
+
+async def test_the_connection_used_last_is_used_first() -> None:
+    async with Upstream(answering(OK)) as upstream, pool_of() as pool:
+        await asyncio.gather(*[get(pool, upstream.origin) for _ in range(3)])
+        assert pool.idle == 3
+        before = [len(peer.received) for peer in upstream.peers]
+        for _ in range(10):
+            await get(pool, upstream.origin)
+        after = [len(peer.received) for peer in upstream.peers]
+        assert sum(now != then for now, then in zip(after, before, strict=True)) == 1
+
+
+async def test_a_response_in_single_bytes_is_read_whole() -> None:
+    pieces = [bytes([byte]) for byte in OK]
+    async with Upstream(answering(*pieces)) as upstream, pool_of() as pool:
+        assert await get(pool, upstream.origin) == b"hello"
+
+
+async def test_the_head_is_returned_before_the_body_begins() -> None:
+    async with Upstream(hold) as upstream, pool_of() as pool:
+        exchange = await pool.send(upstream.origin, GET, method=b"GET")
+        assert (exchange.status, exchange.complete, exchange.read_nowait()) == (200, False, None)
+        exchange.close()
+
+
+async def test_closing_an_exchange_early_is_seen_by_the_upstream() -> None:
+    async with Upstream(hold) as upstream, pool_of() as pool:
+        exchange = await pool.send(upstream.origin, GET, method=b"GET")
+        exchange.close()
+        async with asyncio.timeout(GUARD_S):
+            await upstream.peers[0].saw_eof.wait()
+        await until_idle(pool, 0)
+
+
+async def test_cancelling_a_send_is_seen_by_the_upstream() -> None:
+    async with Upstream(silent) as upstream, pool_of() as pool:
+        sending = asyncio.create_task(pool.send(upstream.origin, GET, method=b"GET"))
+        peer = await upstream.accepted(1)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        async with asyncio.timeout(GUARD_S):
+            await peer.saw_eof.wait()
+        await until_idle(pool, 0)
+
+
+@pytest.mark.parametrize("extra", [b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison", b"\r\n", b"x"])
+async def test_a_leftover_never_becomes_the_next_response(extra: bytes) -> None:
+    async with Upstream(answering(OK + extra)) as upstream, pool_of() as pool:
+        assert [await get(pool, upstream.origin) for _ in range(3)] == [b"hello"] * 3
+        assert len(upstream.peers) == 3
+
+
+async def test_bytes_on_an_idle_connection_close_it() -> None:
+    more = asyncio.Event()
+
+    async def poison(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(OK)
+        await more.wait()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
+        await peer.wait_eof()
+
+    async with Upstream(poison, answering(OK)) as upstream, pool_of() as pool:
+        await get(pool, upstream.origin)
+        more.set()
+        await until_idle(pool, 0)
+        assert await get(pool, upstream.origin) == b"hello"
+
+
+async def test_an_idle_connection_that_the_upstream_closes_leaves_the_pool() -> None:
+    async with Upstream(answering_once(OK)) as upstream, pool_of() as pool:
+        await get(pool, upstream.origin)
+        await until_idle(pool, 0)
+        assert repr(pool) == "<Pool: 0 origins, 0 active, 0 idle, 0 waiting>"
+
+
+async def test_an_idle_connection_is_closed_when_it_expires() -> None:
+    async with Upstream(answering(OK)) as upstream, pool_of(limits=Limits(idle_expiry_s=0.02)) as pool:
+        await get(pool, upstream.origin)
+        async with asyncio.timeout(GUARD_S):
+            await upstream.peers[0].saw_eof.wait()
+        await until_idle(pool, 0)
+
+
+async def stale(peer: Peer) -> None:
+    """Answer once, and close in the middle of the next request, as a server does whose keep-alive ended."""
+    await peer.read_request()
+    await peer.send(OK)
+    await peer.read_request()
+    peer.rst()
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"])
+async def test_an_idempotent_request_on_a_stale_connection_is_repeated_once_on_a_new_one(method: bytes) -> None:
+    async with Upstream(stale, answering(OK)) as upstream, pool_of() as pool:
+        await get(pool, upstream.origin)
+        head = GET.replace(b"GET", method)
+        exchange = await pool.send(upstream.origin, head, method=method)
+        assert exchange.status == 200
+        assert [peer.received for peer in upstream.peers] == [GET + head, head]
+
+
+@pytest.mark.parametrize("others", [0, 3])
+async def test_at_the_cap_too_a_repeated_request_gets_a_new_connection(others: int) -> None:
+    async def stale_by_fin(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(OK)
+        await peer.read_request()
+        peer.close()
+
+    async with Upstream(stale_by_fin, answering(OK)) as upstream, pool_of(limits=ONE) as pool:
+        await get(pool, upstream.origin)
+        bodies = await asyncio.gather(*[get(pool, upstream.origin) for _ in range(1 + others)])
+        assert bodies == [b"hello"] * (1 + others)
+        assert repr(pool) == "<Pool: 1 origins, 0 active, 1 idle, 0 waiting>"
+
+
+async def test_a_post_is_never_sent_twice() -> None:
+    async with Upstream(stale, answering(OK)) as upstream, pool_of() as pool:
+        await get(pool, upstream.origin)
+        with pytest.raises(UpstreamClosed) as caught:
+            await pool.send(upstream.origin, POST, b"hello", method=b"POST")
+        assert (caught.value.stale, len(upstream.peers)) == (True, 1)
+
+
+async def test_a_request_is_repeated_only_once() -> None:
+    closing = answering_once(then=Peer.rst)
+    async with Upstream(stale, closing, answering(OK)) as upstream, pool_of() as pool:
+        await get(pool, upstream.origin)
+        with pytest.raises(UpstreamClosed):
+            await get(pool, upstream.origin)
+        assert len(upstream.peers) == 2
+
+
+async def test_a_first_connection_that_closes_is_not_tried_again() -> None:
+    async with Upstream(answering_once(then=Peer.rst)) as upstream, pool_of() as pool:
+        with pytest.raises(UpstreamClosed):
+            await get(pool, upstream.origin)
+        assert len(upstream.peers) == 1
+
+
+async def test_refused_is_an_error_that_frees_its_turn() -> None:
+    async with Upstream() as upstream:
+        origin = upstream.origin
+    async with pool_of(limits=ONE) as pool:
+        for _ in range(2):
+            with pytest.raises(ConnectFailed, match="cannot connect to http://127"):
+                await get(pool, origin)
+        assert repr(pool) == "<Pool: 0 origins, 0 active, 0 idle, 0 waiting>"
+
+
+async def test_above_the_cap_requests_wait_their_turn_in_order() -> None:
+    order: list[int] = []
+    async with Upstream(answering(OK)) as upstream, pool_of(limits=ONE) as pool:
+
+        async def numbered(number: int) -> None:
+            await get(pool, upstream.origin)
+            order.append(number)
+
+        await asyncio.gather(*[numbered(number) for number in range(10)])
+        assert (order, len(upstream.peers)) == (list(range(10)), 1)
+
+
+async def test_a_turn_of_a_closed_connection_goes_to_the_next_in_line() -> None:
+    async with Upstream(answering_once(CLOSING)) as upstream, pool_of(limits=Limits(max_connections=2)) as pool:
+        bodies = await asyncio.gather(*[get(pool, upstream.origin) for _ in range(8)])
+        assert bodies == [b"hello"] * 8
+
+
+async def test_waiting_for_a_turn_ends_at_its_deadline() -> None:
+    async with Upstream(hold) as upstream, pool_of(Timeouts(pool_s=0.01), ONE) as pool:
+        exchange = await pool.send(upstream.origin, GET, method=b"GET")
+        with pytest.raises(PoolTimeout):
+            await get(pool, upstream.origin)
+        assert repr(pool) == "<Pool: 1 origins, 1 active, 0 idle, 0 waiting>"
+        exchange.close()
+
+
+async def test_whoever_is_cancelled_in_line_passes_the_turn_on() -> None:
+    async with Upstream(hold, answering(OK)) as upstream, pool_of(limits=ONE) as pool:
+        exchange = await pool.send(upstream.origin, GET, method=b"GET")
+        first, second = [asyncio.create_task(get(pool, upstream.origin)) for _ in range(2)]
+        await asyncio.sleep(0)
+        first.cancel()
+        exchange.close()
+        assert await second == b"hello"
+        assert first.cancelled()
+
+
+async def test_no_response_in_time_closes_the_connection() -> None:
+    async with Upstream(silent) as upstream, pool_of(Timeouts(first_byte_s=0.01)) as pool:
+        with pytest.raises(FirstByteTimeout):
+            await get(pool, upstream.origin)
+        async with asyncio.timeout(GUARD_S):
+            await upstream.peers[0].saw_eof.wait()
+
+
+async def test_a_dropped_origin_has_no_idle_connections_and_its_active_ones_finish() -> None:
+    finish = asyncio.Event()
+
+    async def slow(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(OK[:-5])
+        await finish.wait()
+        await peer.send(b"hello")
+        await peer.wait_eof()
+
+    async with Upstream(slow, answering(OK)) as upstream, pool_of() as pool:
+        exchange = await pool.send(upstream.origin, GET, method=b"GET")
+        await get(pool, upstream.origin)
+        assert (pool.active, pool.idle) == (1, 1)
+        pool.drop(upstream.origin)
+        finish.set()
+        assert await body_of(exchange) == b"hello"
+        async with asyncio.timeout(GUARD_S):
+            await asyncio.gather(*[peer.saw_eof.wait() for peer in upstream.peers])
+        assert repr(pool) == "<Pool: 0 origins, 0 active, 0 idle, 0 waiting>"
+
+
+async def test_an_origin_dropped_with_abort_breaks_its_active_exchanges() -> None:
+    async with Upstream(hold) as upstream, pool_of() as pool:
+        exchange = await pool.send(upstream.origin, GET, method=b"GET")
+        pool.drop(upstream.origin, abort=True)
+        with pytest.raises(UpstreamClosed):
+            await exchange.read()
+
+
+async def test_a_dropped_origin_answers_whoever_waits_for_it() -> None:
+    async with Upstream(hold) as upstream, pool_of(limits=ONE) as pool:
+        await pool.send(upstream.origin, GET, method=b"GET")
+        waiting = asyncio.create_task(get(pool, upstream.origin))
+        await asyncio.sleep(0)
+        pool.drop(upstream.origin)
+        with pytest.raises(PoolClosed):
+            await waiting
+
+
+async def test_a_restarted_replica_never_sees_a_connection_of_its_former_life() -> None:
+    async with Upstream(answering(OK)) as upstream, pool_of() as pool:
+        await get(pool, upstream.origin)
+        await get(pool, replace(upstream.origin, generation=1))
+        assert [peer.received for peer in upstream.peers] == [GET, GET]
+
+
+async def test_closing_the_pool_closes_every_socket_and_refuses_more() -> None:
+    async with Upstream(hold, answering(OK)) as upstream, pool_of() as pool:
+        await pool.send(upstream.origin, GET, method=b"GET")
+        await get(pool, upstream.origin)
+        await pool.aclose()
+        assert repr(pool) == "<Pool: closed, 0 active, 0 idle, 0 waiting>"
+        async with asyncio.timeout(GUARD_S):
+            await asyncio.gather(*[peer.saw_eof.wait() for peer in upstream.peers])
+        with pytest.raises(PoolClosed):
+            await get(pool, upstream.origin)
+
+
+async def test_a_unix_socket_serves_as_well(tmp_path: Path) -> None:
+    async with Upstream(answering(OK), uds=tmp_path / "engine.sock") as upstream, pool_of() as pool:
+        assert [await get(pool, upstream.origin) for _ in range(2)] == [b"hello"] * 2
+        assert len(upstream.peers) == 1
+
+
+async def test_an_upstream_that_speaks_something_else_is_refused_at_once() -> None:
+    async def ssh(peer: Peer) -> None:
+        await peer.send(b"SSH-2.0-OpenSSH_9.2\r\n")
+        await peer.wait_eof()
+
+    async with Upstream(ssh) as upstream, pool_of() as pool:
+        with pytest.raises((ProtocolError, UpstreamClosed)):
+            await get(pool, upstream.origin)
+
+
+async def test_a_slow_reader_holds_the_upstream_back() -> None:
+    """The upstream's writer is blocked while the reader has taken nothing; then everything arrives."""
+    size = 64 * 1024 * 1024
+    sent = 0
+
+    async def flood(peer: Peer) -> None:
+        nonlocal sent
+        await peer.read_request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        while sent < size:
+            await peer.send(b"x" * 65536)
+            sent += 65536
+
+    async with Upstream(flood) as upstream, pool_of() as pool:
+        exchange = await pool.send(upstream.origin, GET, method=b"GET")
+        before = -1
+        while before != sent:
+            before = sent
+            await asyncio.sleep(0.02)
+        assert sent < size / 2
+        received = 0
+        while piece := await exchange.read():
+            received += len(piece)
+        assert received == size
