@@ -1,0 +1,87 @@
+"""The engines' own endpoints that are routed by model, and the dialect that each speaks.
+
+Pure data: exact paths as the engines document them (OpenAI and vLLM under /v1, llama.cpp and vLLM at the root,
+Anthropic's messages, Ollama's generation calls). What is not listed here and not under /v1 is not routed by model.
+"""
+
+from dataclasses import dataclass
+
+from ai_proxy.engines.profile import Dialect
+
+
+@dataclass(frozen=True, slots=True)
+class ByModel:
+    """The request must name a model; the path goes upstream as it is.
+
+    Attributes:
+        dialect: The API that the path belongs to.
+        post_only: The endpoint answers to POST alone.
+    """
+
+    dialect: Dialect = Dialect.OPENAI
+    post_only: bool = False
+
+
+RESERVED = frozenset({b"api", b"health", b"metrics", b"services", b"ui", b"v1"})
+"""First path segments that are never a service's prefix; such an id is reached by /services/{id}/ only."""
+
+ANY_V1 = ByModel()
+
+_OPENAI_POST = (
+    b"/v1/audio/speech",
+    b"/v1/audio/transcriptions",
+    b"/v1/audio/translations",
+    b"/v1/chat/completions",
+    b"/v1/completions",
+    b"/v1/embeddings",
+    b"/v1/images/edits",
+    b"/v1/images/generations",
+    b"/v1/images/variations",
+    b"/v1/moderations",
+    b"/v1/rerank",
+    b"/v1/reranking",
+    b"/v1/responses",
+    b"/v1/score",
+    b"/v2/embed",
+    b"/v2/rerank",
+)
+_NATIVE_POST = (
+    b"/apply-template",
+    b"/audio/transcriptions",
+    b"/chat/completions",
+    b"/chat/completions/input_tokens",
+    b"/classify",
+    b"/completion",
+    b"/completions",
+    b"/detokenize",
+    b"/embedding",
+    b"/embeddings",
+    b"/infill",
+    b"/pooling",
+    b"/rerank",
+    b"/reranking",
+    b"/responses",
+    b"/responses/input_tokens",
+    b"/score",
+    b"/tokenize",
+)
+_NATIVE = (b"/lora-adapters", b"/props", b"/slots")
+_ANTHROPIC_POST = (b"/v1/messages", b"/v1/messages/count_tokens")
+_OLLAMA_POST = (b"/api/chat", b"/api/embed", b"/api/embeddings", b"/api/generate", b"/api/show")
+
+ENDPOINTS: dict[bytes, ByModel] = {
+    **dict.fromkeys(_OPENAI_POST + _NATIVE_POST, ByModel(post_only=True)),
+    **dict.fromkeys(_NATIVE, ANY_V1),
+    **dict.fromkeys(_ANTHROPIC_POST, ByModel(Dialect.ANTHROPIC, post_only=True)),
+    **dict.fromkeys(_OLLAMA_POST, ByModel(Dialect.OLLAMA, post_only=True)),
+}
+
+
+def dialect_of(path: bytes) -> Dialect:
+    """The API that an upstream path belongs to; it decides how our own errors look.
+
+    Example:
+        >>> dialect_of(b"/v1/messages"), dialect_of(b"/api/chat"), dialect_of(b"/queue")
+        (<Dialect.ANTHROPIC: 'anthropic'>, <Dialect.OLLAMA: 'ollama'>, <Dialect.OPENAI: 'openai'>)
+    """
+    return ENDPOINTS.get(path, ANY_V1).dialect

@@ -1,0 +1,165 @@
+"""Find the model in a JSON body, and put another name in its place without touching another byte.
+
+One typed partial decode gives the name and checks the whole body; where the name stands is searched only when it must
+be replaced.
+"""
+
+import re
+from typing import Final
+
+import msgspec
+
+from ai_proxy.errors import MalformedRequest
+
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+class JsonFinder:
+    """Finds the model in a JSON body, which it needs whole; satisfies `ModelFinder`.
+
+    Args:
+        declared: The content type says JSON; else only a body that starts with `{` is.
+    """
+
+    def __init__(self, *, declared: bool) -> None:
+        self.name: str | None = None
+        self._is_json = declared
+        self._chunks: list[bytes] = []
+
+    def __repr__(self) -> str:
+        return f"<JsonFinder {len(self._chunks)} chunks, name={self.name!r}>"
+
+    def feed(self, chunk: bytes) -> bool:
+        """Keep the chunk; True if the body turns out to be no JSON."""
+        self._chunks.append(chunk)
+        if not self._is_json:
+            start = chunk.removeprefix(_BOM).lstrip()
+            self._is_json = start.startswith(b"{")
+            return bool(start) and not self._is_json
+        return False
+
+    def finish(self) -> None:
+        """Read the whole body; an empty one names no model."""
+        if self._is_json and any(self._chunks):
+            self.name = model_in_json(self._join())
+
+    def take(self, rename: str | None = None) -> bytes:
+        """Hand over the body, renamed if asked."""
+        body = self._join()
+        self._chunks = []
+        return body if rename is None or self.name is None else rename_in_json(body, self.name, rename)
+
+    def _join(self) -> bytes:
+        if len(self._chunks) != 1:
+            self._chunks = [b"".join(self._chunks)]
+        return self._chunks[0]
+
+
+class _Body(msgspec.Struct, gc=False):
+    model: object = None
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+_decode_text = msgspec.json.Decoder(str).decode
+
+
+def model_in_json(body: bytes) -> str | None:
+    """Read the top-level `model` of a JSON object; of several the last counts, as in every JSON library.
+
+    The whole body is checked, strictly: RFC 8259 in UTF-8, no NaN, no lone surrogates (OpenAI refuses them too), at
+    most about a thousand levels. A byte order mark in front is skipped, as engines do.
+
+    Returns:
+        The name; None where it is missing, null or empty.
+
+    Raises:
+        MalformedRequest: Not JSON, not an object, or the model is not a string.
+
+    Example:
+        >>> model_in_json(b'{"messages": [{"model": "decoy"}], "model": "chat"}')
+        'chat'
+        >>> model_in_json(b'{"prompt": "hi"}') is None
+        True
+    """
+    try:
+        if not body.isascii():
+            str(body, "utf-8")
+            body = body.removeprefix(_BOM)
+        model = _decode(body).model
+    except msgspec.ValidationError as error:
+        raise MalformedRequest("the body must be a JSON object with a `model`") from error
+    except msgspec.DecodeError as error:
+        raise MalformedRequest(f"the body is not valid JSON: {_reason(error)}") from error
+    except UnicodeDecodeError as error:
+        raise MalformedRequest(f"the body is not valid UTF-8 (byte {error.start}); send JSON as UTF-8") from error
+    except RecursionError as error:
+        raise MalformedRequest("the body is nested too deeply; send fewer levels") from error
+    if isinstance(model, str):
+        return model or None
+    if model is None:
+        return None
+    raise MalformedRequest(f"`model` must be a string, not {_json_type(model)}", param="model")
+
+
+def _reason(error: msgspec.DecodeError) -> str:
+    return str(error).removeprefix("JSON is malformed: ").replace("Input data was truncated", "it ends too early")
+
+
+def _json_type(value: object) -> str:
+    match value:
+        case bool():
+            return "a boolean"
+        case dict():
+            return "an object"
+        case list():
+            return "an array"
+        case _:
+            return "a number"
+
+
+def _letter(code: int) -> bytes:
+    return b"(?:%c|\\\\u00(?i:%02x))" % (code, code)
+
+
+_VALUE: Final = rb'"[ \t\r\n]*:[ \t\r\n]*("(?:[^"\\]|\\.)*")'
+_PLAIN: Final = re.compile(rb'"model' + _VALUE, re.DOTALL)
+_ESCAPED: Final = re.compile(rb'"' + b"".join(map(_letter, b"model")) + _VALUE, re.DOTALL)
+
+
+def rename_in_json(body: bytes, old: str, new: str) -> bytes:
+    """Replace the one `model` value that counts; all other bytes stay.
+
+    Candidates are the pairs spelled `"model": <old>`, at any depth; most bodies have one, and it is the one. Among
+    several, halving finds the last that changes what the body decodes to, so decoys cost a logarithm of decodings.
+
+    Args:
+        body: A body in which `model_in_json` found `old`.
+        old: The name as decoded.
+        new: The name to put there.
+
+    Example:
+        >>> rename_in_json(b'{"x": [{"model": "a"}], "model" : "a"}', "a", "b")
+        b'{"x": [{"model": "a"}], "model" : "b"}'
+    """
+    if new == old:
+        return body
+    pattern = _ESCAPED if b"\\u00" in body else _PLAIN
+    spans = [found.span(1) for found in pattern.finditer(body) if _decode_text(found[1]) == old]
+    token = msgspec.json.encode(new)
+    first, last = 0, len(spans) - 1
+    while first < last:
+        middle = (first + last + 1) // 2
+        if model_in_json(_splice(body, spans[middle:], token)) == old:
+            last = middle - 1
+        else:
+            first = middle
+    return _splice(body, spans[first : first + 1], token)
+
+
+def _splice(body: bytes, spans: list[tuple[int, int]], token: bytes) -> bytes:
+    parts: list[bytes] = []
+    at = 0
+    for start, end in spans:
+        parts += body[at:start], token
+        at = end
+    return b"".join((*parts, body[at:]))
