@@ -31,6 +31,7 @@ class ServiceSpec:
         demand: What it needs to run.
         max_in_flight: Requests on a replica at once.
         max_queue: Requests that may wait for it; 0: it is used only when it is ready.
+        max_wait_s: How long a request may wait for it.
         idle_timeout_s: Stopped after this long without a request; None: only when its room is needed.
         pinned: Never evicted, never stopped for being idle.
     """
@@ -39,6 +40,7 @@ class ServiceSpec:
     demand: Demand
     max_in_flight: int = UNLIMITED
     max_queue: int = 1000
+    max_wait_s: float = 600.0
     idle_timeout_s: float | None = None
     pinned: bool = False
 

@@ -1,0 +1,261 @@
+"""One service's hands: the task that carries out what its machine asks for.
+
+It owns the service's `Instance` and knows how to launch, probe, watch and stop it. It decides nothing and holds no
+state of the machine: what it finds goes to its owner, who decides and asks for the next action. Actions follow each
+other in one chain of tasks, so that a service never does two things at once and a late finding never arrives.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from loguru import logger
+
+from ai_proxy.config.diff import spec_hash
+from ai_proxy.config.models import RuntimeKind, ServiceConfig
+from ai_proxy.devices import Placement
+from ai_proxy.engines.registry import health_path_of, profile_of, start_timeout_of
+from ai_proxy.errors import CannotServe, RuntimeUnavailable, StartFailed
+from ai_proxy.runtimes.base import Instance, InstanceSpec, Runtime
+from ai_proxy.services.machine import Action, Event
+from ai_proxy.services.probe import Finding, Probe
+
+PROBE_EVERY_S = 0.1
+WATCH_EVERY_S = 10.0
+FAILED_PROBES = 3
+STOP_RETRY_S = 2.0
+STOP_MARGIN_S = 30.0
+LOG_DEADLINE_S = 2.0
+LOG_LINES = 20
+
+
+class Owner(Protocol):
+    """Who decides about a service."""
+
+    def report(
+        self, service: str, event: Event, *, instance: Instance | None = None, failure: CannotServe | None = None
+    ) -> None:
+        """Take what happened to a replica."""
+        ...
+
+    def report_unhealthy(self, service: str, failure: CannotServe) -> None:
+        """Take that a ready replica no longer answers its health check."""
+        ...
+
+    def report_busy(self, service: str, *, busy: bool) -> None:
+        """Take what an engine says of itself."""
+        ...
+
+    def quiet_s(self, service: str) -> float:
+        """How long no exchange with the replica has moved a byte, in seconds."""
+        ...
+
+
+class Service:
+    """Carries out the actions of one service's machine.
+
+    Args:
+        id: The service.
+        config: Its settings; replaced by `configure`.
+        runtime: Starts and stops its replica.
+        probe: Asks it for its health.
+        owner: Is told what happens.
+        progress: Is told what a start is doing, for people.
+        drain_timeout_s: How long open exchanges with an unhealthy replica may go on.
+        watch_every_s: Interval of the health checks of a ready replica.
+    """
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002  # the word of the config
+        config: ServiceConfig,
+        *,
+        runtime: Runtime,
+        probe: Probe,
+        owner: Owner,
+        progress: Callable[[str, str], None],
+        drain_timeout_s: float = 30.0,
+        watch_every_s: float = WATCH_EVERY_S,
+    ) -> None:
+        self.id = id
+        self.config = config
+        self.runtime = runtime
+        self.instance: Instance | None = None
+        self.doing = ""
+        """What a start is doing right now, for people."""
+
+        self._probe = probe
+        self._owner = owner
+        self._progress = progress
+        self._drain_timeout_s = drain_timeout_s
+        self._watch_every_s = watch_every_s
+        self._task: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Service {self.id}: {self.instance.id if self.instance else 'no instance'}>"
+
+    def configure(self, config: ServiceConfig) -> None:
+        """Use other settings from the next action on."""
+        self.config = config
+
+    def run(self, action: Action, placement: Placement) -> None:
+        """Carry out an action; the one before is over, or is cancelled by a stop."""
+        previous = self._task
+        if previous is not None and action is Action.STOP:
+            previous.cancel()
+        self._task = asyncio.create_task(self._carry_out(action, placement, previous), name=f"{self.id}: {action}")
+
+    def adopt(self, instance: Instance) -> None:
+        """Take over a replica that a former life of the proxy left running."""
+        self.instance = instance
+        self._owner.report(self.id, Event.ADOPTED, instance=instance)
+
+    async def aclose(self) -> None:
+        """End the chain of tasks; a running replica is left as it is."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def _carry_out(self, action: Action, placement: Placement, previous: asyncio.Task[None] | None) -> None:
+        if previous is not None:
+            await asyncio.wait({previous})
+        match action:
+            case Action.LAUNCH:
+                await self._launch(placement)
+            case Action.PROBE:
+                await self._load()
+            case Action.WATCH:
+                await self._watch()
+            case Action.STOP:
+                await self._stop()
+
+    async def _launch(self, placement: Placement) -> None:
+        spec = InstanceSpec(self.id, self.config, placement, spec_hash(self.config))
+        try:
+            self.instance = await self.runtime.start(spec, self._tell)
+        except CannotServe as failure:
+            self._owner.report(self.id, Event.BROKE, failure=failure)
+        except Exception as error:  # noqa: BLE001  # a driver's fault must reach the waiters, not strand them
+            logger.bind(service=self.id).exception("The runtime failed in a way it does not name")
+            self._owner.report(self.id, Event.BROKE, failure=StartFailed(f"{self.id} could not be started: {error}"))
+        else:
+            self._owner.report(self.id, Event.LAUNCHED, instance=self.instance)
+
+    async def _load(self) -> None:
+        """Wait until the replica is ready, has exited or has had its time."""
+        instance = self._running
+        if self.config.kind is RuntimeKind.EXTERNAL and self.config.health.path is None:
+            self._owner.report(self.id, Event.HEALTHY)
+            return
+        timeout_s = start_timeout_of(self.config)
+        self._tell("loading")
+        seen = [Finding(ready=False, detail="not probed yet")]
+        failure = await first(
+            self._until_ready(instance, timeout_s, seen),
+            self._until_exit(instance, "while it was loading"),
+        )
+        if failure is None:
+            self._owner.report(self.id, Event.HEALTHY)
+        else:
+            self._owner.report(self.id, Event.BROKE, failure=failure)
+
+    async def _until_ready(self, instance: Instance, timeout_s: float, seen: list[Finding]) -> StartFailed | None:
+        path = health_path_of(self.config)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    seen[0] = await self._probe.health(instance, path)
+                    if seen[0].ready:
+                        return None
+                    await asyncio.sleep(PROBE_EVERY_S)
+        except TimeoutError:
+            tail = await self._log_tail(instance)
+            message = f"{self.id} was not ready within {timeout_s:g} s (health.start_timeout_s): {seen[0].detail}"
+            return StartFailed(message, log_tail=tail, service=self.id)
+
+    async def _until_exit(self, instance: Instance, when: str) -> StartFailed:
+        end = await self.runtime.wait(instance)
+        return StartFailed(f"{self.id} {end.cause} {when}", log_tail=end.log_tail, service=self.id)
+
+    async def _watch(self) -> None:
+        """Notice the end of a ready replica, that it stopped answering, and what its engine says of its work."""
+        instance = self._running
+        self._tell("")
+        failure = await first(self._look_after(instance), self._until_exit(instance, "while it was ready"))
+        self._owner.report(self.id, Event.BROKE, failure=failure)
+
+    async def _look_after(self, instance: Instance) -> StartFailed:
+        """Probe a ready replica at intervals; a failed probe alone is no reason to act.
+
+        Once it is unhealthy it takes nothing new, and what is open on it has `drain_timeout_s` to end.
+        """
+        failed, busy = 0, False
+        while True:
+            await asyncio.sleep(self._watch_every_s)
+            profile = profile_of(self.config)
+            if profile.busy is not None and busy != (busy := await self._probe.busy(instance, profile.busy)):
+                self._owner.report_busy(self.id, busy=busy)
+            if self.config.kind is RuntimeKind.EXTERNAL and self.config.health.path is None:
+                continue
+            finding = await self._probe.health(instance, health_path_of(self.config))
+            failed = 0 if finding.ready else failed + 1
+            if failed >= FAILED_PROBES and self._owner.quiet_s(self.id) >= FAILED_PROBES * self._watch_every_s:
+                message = f"{self.id} stopped answering its health check: {finding.detail}"
+                failure = StartFailed(message, service=self.id)
+                self._owner.report_unhealthy(self.id, failure)
+                await asyncio.sleep(self._drain_timeout_s)
+                return failure
+
+    async def _stop(self) -> None:
+        """End the replica, however often the runtime has to be asked: its room is not free before."""
+        grace_s = self.config.stop_grace_period
+        while self.instance is not None:
+            try:
+                async with asyncio.timeout(grace_s + STOP_MARGIN_S):
+                    await self.runtime.stop(self.instance, grace_s)
+                self.instance = None
+            except (RuntimeUnavailable, TimeoutError) as error:
+                logger.bind(service=self.id).warning("Can't stop it yet, will try again: {}", error or "no answer")
+                await asyncio.sleep(STOP_RETRY_S)
+        self._tell("")
+        self._owner.report(self.id, Event.GONE)
+
+    @property
+    def _running(self) -> Instance:
+        if self.instance is None:
+            raise RuntimeError(f"{self.id} has no instance to look at")
+        return self.instance
+
+    def _tell(self, text: str) -> None:
+        self.doing = text
+        if text:
+            self._progress(self.id, text)
+
+    async def _log_tail(self, instance: Instance) -> tuple[str, ...]:
+        lines: list[str] = []
+        try:
+            async with asyncio.timeout(LOG_DEADLINE_S):
+                async for line in self.runtime.logs(instance, follow=False):
+                    lines.append(line)
+                    del lines[:-LOG_LINES]
+        except (TimeoutError, CannotServe):
+            logger.bind(service=self.id).debug("Its log could not be read to the end")
+        return tuple(lines)
+
+
+async def first[T](*ways: Coroutine[Any, Any, T]) -> T:
+    """Return what the first of these yields; the others are cancelled and awaited.
+
+    Example:
+        >>> async def value(): return 1
+        >>> asyncio.run(first(value(), asyncio.sleep(9)))
+        1
+    """
+    tasks = [asyncio.create_task(way) for way in ways]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return next(task for task in tasks if task in done).result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
