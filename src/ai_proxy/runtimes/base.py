@@ -4,7 +4,7 @@ A runtime starts what its spec says and nothing else; whether a replica is ready
 above. It never raises its library's own errors: `StartFailed` and `RuntimeUnavailable` carry the cause upward.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -32,6 +32,16 @@ class InstanceSpec:
     placement: Placement
     spec_hash: str
     replica: int = 0
+
+    def placeholders(self, port: int) -> Mapping[str, str | int | float]:
+        """The values of `{name}` in command, args and environment; `port` is where the server listens."""
+        return {
+            **self.config.vars,
+            "port": port,
+            "id": self.service,
+            "gpu_count": len(self.placement.devices),
+            "vram_fraction": self.placement.vram_fraction,
+        }
 
 
 @dataclass(frozen=True, slots=True)
