@@ -5,6 +5,8 @@ from typing import NoReturn
 
 import pytest
 
+pytest_plugins = ["tests.fixtures.docker"]
+
 
 def missing(reason: str) -> NoReturn:
     """Give up on a test for want of something real: a failure under CI, where nothing may be missing, else a skip."""

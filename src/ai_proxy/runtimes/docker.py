@@ -1,0 +1,271 @@
+"""The docker runtime: replicas as containers that carry this proxy's name in their labels.
+
+Owns the engine's connection, the event stream and every task that must outlive a caller: a launch whose caller left,
+a removal that the engine was too busy for. Containers outlive the proxy; labels alone rebuild their handles.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import aclosing, suppress
+from typing import Any
+from uuid import uuid4
+
+from loguru import logger
+
+from ai_proxy.config.models import ServiceConfig
+from ai_proxy.errors import RuntimeUnavailable, StartFailed
+from ai_proxy.runtimes.base import Exit, Instance, InstanceSpec, Progress
+from ai_proxy.runtimes.docker_containers import Containers, NameTaken
+from ai_proxy.runtimes.docker_engine import Deadlines, Engine
+from ai_proxy.runtimes.docker_events import ContainerEvents
+from ai_proxy.runtimes.docker_pull import Images
+from ai_proxy.runtimes.docker_reach import Reach, must_publish
+from ai_proxy.runtimes.docker_spec import (
+    NAME,
+    REPLICA,
+    SERVICE,
+    START,
+    container_name,
+    create_body,
+    instance_of,
+    labels_of,
+    networks_of,
+)
+from ai_proxy.runtimes.docker_state import ContainerState
+
+_UNDO_S = 5
+_RETRY_S = 1
+_LOOK_AGAIN_S = 30
+_ENDS_KEPT = 256
+
+
+class DockerRuntime:
+    """Drives the containers of one proxy on one Docker engine.
+
+    Args:
+        name: This proxy's name; containers that carry another are never touched.
+        docker_host: The engine's address; None for what Docker's own tools would use.
+        reach: How containers are reached; found out by default.
+        deadlines: How long the engine may take.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        docker_host: str | None = None,
+        reach: Reach = Reach.AUTO,
+        deadlines: Deadlines | None = None,
+    ) -> None:
+        # Given for life
+        self._name = name
+        self._label = f"{NAME}={name}"
+        self._reach = reach
+        self._engine = Engine(docker_host, deadlines)
+        self._containers = Containers(self._engine)
+        self._images = Images(self._engine)
+        self._events = ContainerEvents(self._engine, self._label)
+        # Ends by container id, the oldest dropped first: the container itself is gone by then
+        self._ends: dict[str, Exit] = {}
+        # What goes on though its caller left
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def __repr__(self) -> str:
+        return f"DockerRuntime({self._name!r}, {self._engine!r}, tasks={len(self._tasks)})"
+
+    async def start(self, spec: InstanceSpec, progress: Progress) -> Instance:
+        """Pull if need be, create and start a container; see `Runtime.start`."""
+        self._events.open()
+        await self._images.ensure(_image(spec.config), spec.config.pull_policy, progress)
+        launch = self._own(self._launch(spec, progress))
+        try:
+            return await asyncio.shield(launch)
+        except asyncio.CancelledError:
+            # A request cut off half-way may still be carried out: only its end tells what there is to undo.
+            await asyncio.wait({self._own(self._undo(launch))}, timeout=_UNDO_S)
+            raise
+
+    async def stop(self, instance: Instance, grace_s: float) -> None:
+        """SIGTERM, the grace, SIGKILL, and remove what is left; see `Runtime.stop`."""
+        state = await self._containers.stop(instance.id, grace_s)
+        if state is None:
+            return
+        if state.has_ended:
+            await self._read_end(state)
+        await self._containers.remove(instance.id)
+
+    async def wait(self, instance: Instance) -> Exit:
+        """Wait for the container's end, then remove it; see `Runtime.wait`."""
+        with self._events.watch(instance.id) as changed:
+            while True:
+                changed.clear()
+                look_again_s = _LOOK_AGAIN_S
+                try:
+                    if (end := await self._end_of(instance.id)) is not None:
+                        return end
+                except RuntimeUnavailable:
+                    look_again_s = _RETRY_S
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(look_again_s):
+                        await changed.wait()
+
+    async def adopt(self) -> Sequence[Instance]:
+        """Find this proxy's running containers and remove its ended ones; see `Runtime.adopt`."""
+        adopted = []
+        for state in await self._containers.labelled(self._label):
+            if not state.is_running:
+                self._remove_later(state.id)
+            elif (instance := instance_of(state)) is not None:
+                adopted.append(instance)
+            else:
+                logger.warning("container {} carries our label but can't be read: left alone", state.name)
+        return adopted
+
+    async def logs(self, instance: Instance, *, follow: bool) -> AsyncGenerator[str]:
+        """Yield the container's output; of a removed one, the last lines that were kept."""
+        if (end := self._ends.get(instance.id)) is not None:
+            for line in end.log_tail:
+                yield line
+            return
+        async with aclosing(self._containers.lines(instance.id, follow=follow)) as lines:
+            async for line in lines:
+                yield line
+
+    async def pull(self, config: ServiceConfig, progress: Progress) -> None:
+        """Fetch a service's image ahead of its first start.
+
+        Raises:
+            StartFailed: It could not be pulled, with the cause.
+            RuntimeUnavailable: The engine does not answer.
+        """
+        await self._images.pull(_image(config), progress)
+
+    async def aclose(self) -> None:
+        """Close every connection; containers run on."""
+        while tasks := list(self._tasks):
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        await self._images.close()
+        await self._events.close()
+        await self._engine.close()
+
+    async def _launch(self, spec: InstanceSpec, progress: Progress) -> Instance:
+        port = _port(spec.config)
+        networks = networks_of(spec.config)
+        publish = await self._must_publish(networks[0])
+        progress("creating container")
+        container = await self._create(spec, port, publish=publish)
+        try:
+            for network in networks[1:]:
+                await self._containers.join(container, network)
+            progress("starting container")
+            return await self._started(await self._containers.start(container))
+        except BaseException:
+            await self._discard(container)
+            raise
+
+    async def _create(self, spec: InstanceSpec, port: int, *, publish: bool) -> str:
+        name = container_name(self._name, spec.service, spec.replica)
+        labels = labels_of(self._name, spec, port, uuid4().hex)
+        body = create_body(spec, labels, port, publish=publish)
+        for _ in range(2):
+            try:
+                return await self._containers.create(name, body, START)
+            except NameTaken:
+                await self._make_way(name, spec)
+            except RuntimeUnavailable:
+                self._own(self._remove_unconfirmed(name, labels[START]))
+                raise
+        raise StartFailed(f"a container named {name} comes back as often as it is removed: who else starts it?")
+
+    async def _make_way(self, name: str, spec: InstanceSpec) -> None:
+        """Remove a leftover of the same replica; anything else keeps its name."""
+        leftover = await self._containers.find(name)
+        if leftover is None:
+            return
+        ours = {NAME: self._name, SERVICE: spec.service, REPLICA: str(spec.replica)}
+        if not ours.items() <= leftover.labels.items():
+            raise StartFailed(f"a container named {name} exists and is not this proxy's: remove or rename it")
+        await self._containers.remove(leftover.id)
+
+    async def _started(self, state: ContainerState) -> Instance:
+        if not state.is_running:
+            end = await self._read_end(state)
+            raise StartFailed(f"the container ended at once: {end.cause}", log_tail=end.log_tail)
+        instance = instance_of(state)
+        if instance is None:
+            raise StartFailed("the container has no address: it must join a network that gives it one")
+        return instance
+
+    async def _end_of(self, container: str) -> Exit | None:
+        """How a container ended; None while it runs."""
+        state = await self._containers.find(container)
+        if state is None:
+            return self._ends.get(container, Exit())
+        if not state.has_ended:
+            return None
+        end = await self._read_end(state)
+        self._remove_later(container)
+        return end
+
+    async def _read_end(self, state: ContainerState) -> Exit:
+        """Read how a container ended, and keep it: whoever removes the container has read it before."""
+        oom_killed = self._events.ran_out_of_memory(state.id)
+        end = self._ends.setdefault(state.id, await self._containers.ending(state, oom_killed=oom_killed))
+        while len(self._ends) > _ENDS_KEPT:
+            del self._ends[next(iter(self._ends))]
+        return end
+
+    async def _must_publish(self, network: str) -> bool:
+        if self._reach is Reach.AUTO:
+            return await must_publish(self._engine, network)
+        return self._reach is Reach.PUBLISHED
+
+    async def _undo(self, launch: asyncio.Task[Instance]) -> None:
+        with suppress(StartFailed, RuntimeUnavailable):
+            await self._discard((await launch).id)
+
+    async def _discard(self, container: str) -> None:
+        try:
+            await self._containers.remove(container)
+        except RuntimeUnavailable:
+            self._remove_later(container)
+
+    def _remove_later(self, container: str) -> None:
+        self._own(self._remove_when_possible(container))
+
+    async def _remove_when_possible(self, container: str) -> None:
+        while True:
+            try:
+                return await self._containers.remove(container)
+            except RuntimeUnavailable:
+                await asyncio.sleep(_RETRY_S)
+
+    async def _remove_unconfirmed(self, name: str, start: str) -> None:
+        """Remove the container of a creation that the engine never confirmed, once it answers again."""
+        while True:
+            try:
+                state = await self._containers.find(name)
+            except RuntimeUnavailable:
+                await asyncio.sleep(_RETRY_S)
+                continue
+            if state is not None and state.labels.get(START) == start:
+                await self._remove_when_possible(state.id)
+            return
+
+    def _own[T](self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _image(config: ServiceConfig) -> str:
+    if config.image is None:
+        raise StartFailed("no image: the docker runtime needs one")
+    return config.image
+
+
+def _port(config: ServiceConfig) -> int:
+    return config.port or 8080

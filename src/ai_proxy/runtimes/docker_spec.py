@@ -1,0 +1,183 @@
+"""From a spec to what the engine is asked to create, and from labels back to an instance. Pure.
+
+Container keys mean here what they mean in Compose; what values they may have was checked when the config was read.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from ai_proxy.config.models import ServiceConfig, Ulimit
+from ai_proxy.config.substitute import fill
+from ai_proxy.devices import Device, Placement
+from ai_proxy.runtimes.base import Instance, InstanceSpec
+from ai_proxy.runtimes.docker_state import ContainerState
+
+NAME = "ai-proxy.name"
+SERVICE = "ai-proxy.service"
+REPLICA = "ai-proxy.replica"
+SPEC = "ai-proxy.spec"
+PORT = "ai-proxy.port"
+DEVICES = "ai-proxy.devices"
+VRAM_MB = "ai-proxy.reserved-vram-mb"
+MEMORY_MB = "ai-proxy.reserved-memory-mb"
+START = "ai-proxy.start"
+"""Differs for every start, so that a container whose creation was never confirmed is known again."""
+
+_DEFAULT_NETWORK = "bridge"
+_LOG_CONFIG = {"Type": "json-file", "Config": {"max-size": "50m", "max-file": "2"}}
+
+
+def container_name(proxy: str, service: str, replica: int) -> str:
+    """Name the container of a replica.
+
+    Example:
+        >>> container_name("home", "chat", 0)
+        'ai-proxy-home-chat-0'
+    """
+    return f"ai-proxy-{proxy}-{service}-{replica}"
+
+
+def create_body(spec: InstanceSpec, labels: Mapping[str, str], port: int, *, publish: bool) -> dict[str, Any]:
+    """Describe the container of a spec, as `POST /containers/create` wants it.
+
+    Args:
+        spec: What to start.
+        labels: Labels by which the container is known again; they win over the user's.
+        port: Where the server in the container listens.
+        publish: Whether the port is published on a free port of 127.0.0.1.
+    """
+    config, values = spec.config, placeholders(spec, port)
+    devices = spec.placement.devices
+    body = {
+        "Image": config.image,
+        "Cmd": [fill(word, values) for word in (*(config.command or ()), *config.args)] or None,
+        "Entrypoint": None if config.entrypoint is None else list(config.entrypoint),
+        "Env": [f"{name}={fill(value, values)}" for name, value in _environment(config, devices).items()],
+        "User": config.user,
+        "WorkingDir": config.working_dir,
+        "Labels": {**config.labels, **labels},
+        "StopTimeout": math.ceil(config.stop_grace_period),
+        "HostConfig": _host_config(config, devices, port, publish=publish),
+    }
+    if publish:
+        body["ExposedPorts"] = {f"{port}/tcp": {}}
+    return {key: value for key, value in body.items() if value is not None}
+
+
+def placeholders(spec: InstanceSpec, port: int) -> Mapping[str, str | int | float]:
+    """The values of `{name}` in command, args and environment."""
+    placement = spec.placement
+    return {
+        **spec.config.vars,
+        "port": port,
+        "id": spec.service,
+        "gpu_count": len(placement.devices),
+        "vram_fraction": placement.vram_fraction,
+    }
+
+
+def networks_of(config: ServiceConfig) -> tuple[str, ...]:
+    """The networks that a container joins; the first is the one it is created on.
+
+    Example:
+        >>> networks_of(ServiceConfig(image="x")), networks_of(ServiceConfig(image="x", networks=["a", "b"]))
+        (('bridge',), ('a', 'b'))
+    """
+    return config.networks or (_DEFAULT_NETWORK,)
+
+
+def labels_of(proxy: str, spec: InstanceSpec, port: int, start: str) -> dict[str, str]:
+    """Write down all that adoption needs to know: labels alone rebuild the instance."""
+    return {
+        NAME: proxy,
+        SERVICE: spec.service,
+        REPLICA: str(spec.replica),
+        SPEC: spec.spec_hash,
+        PORT: str(port),
+        DEVICES: json.dumps([asdict(device) for device in spec.placement.devices]),
+        VRAM_MB: str(spec.placement.vram_mb),
+        MEMORY_MB: str(spec.placement.memory_mb),
+        START: start,
+    }
+
+
+def instance_of(state: ContainerState) -> Instance | None:
+    """Rebuild the handle of a running container from its labels; None where labels or address lack."""
+    labels = state.labels
+    try:
+        origin = state.origin(int(labels[PORT]))
+        placement = Placement(
+            devices=tuple(Device(**device) for device in json.loads(labels[DEVICES])),
+            vram_mb=int(labels[VRAM_MB]),
+            memory_mb=int(labels[MEMORY_MB]),
+        )
+        replica, service, spec_hash = int(labels[REPLICA]), labels[SERVICE], labels[SPEC]
+    except (KeyError, ValueError, TypeError):
+        return None
+    if origin is None:
+        return None
+    host, port = origin
+    return Instance(
+        id=state.id,
+        service=service,
+        host=host,
+        port=port,
+        placement=placement,
+        spec_hash=spec_hash,
+        replica=replica,
+    )
+
+
+def _host_config(config: ServiceConfig, devices: tuple[Device, ...], port: int, *, publish: bool) -> dict[str, Any]:
+    given = {
+        "ShmSize": config.shm_size,
+        "IpcMode": config.ipc,
+        "Memory": config.mem_limit,
+        "NanoCpus": None if config.cpus is None else round(config.cpus * 1e9),
+        "ExtraHosts": list(config.extra_hosts),
+        "CapAdd": list(config.cap_add),
+        "SecurityOpt": list(config.security_opt),
+        "Ulimits": [_ulimit(name, limit) for name, limit in config.ulimits.items()],
+        "Mounts": [_mount(volume) for volume in config.volumes],
+        "DeviceRequests": _device_requests(devices),
+        "PortBindings": {f"{port}/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]} if publish else None,
+    }
+    return {
+        "NetworkMode": networks_of(config)[0],
+        "RestartPolicy": {"Name": "no"},
+        "AutoRemove": False,
+        "LogConfig": _LOG_CONFIG,
+        **{key: value for key, value in given.items() if value},
+    }
+
+
+def _environment(config: ServiceConfig, devices: tuple[Device, ...]) -> dict[str, str]:
+    if devices:
+        return config.environment
+    # CUDA images ask for every GPU, and get them where NVIDIA's runtime is the engine's default.
+    return {**config.environment, "NVIDIA_VISIBLE_DEVICES": "void"}
+
+
+def _device_requests(devices: tuple[Device, ...]) -> list[dict[str, Any]]:
+    if not devices:
+        return []
+    return [{"Driver": "nvidia", "DeviceIDs": [device.uuid for device in devices], "Capabilities": [["gpu"]]}]
+
+
+def _mount(volume: str) -> dict[str, Any]:
+    """A mount, never a bind: the engine makes a bind's missing source, as root, and empty."""
+    source, target, *mode = volume.split(":")
+    return {
+        "Type": "bind" if "/" in source else "volume",
+        "Source": source,
+        "Target": target,
+        "ReadOnly": mode == ["ro"],
+    }
+
+
+def _ulimit(name: str, limit: int | Ulimit) -> dict[str, Any]:
+    soft, hard = (limit, limit) if isinstance(limit, int) else (limit.soft, limit.hard)
+    return {"Name": name, "Soft": soft, "Hard": hard}
