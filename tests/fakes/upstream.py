@@ -67,6 +67,16 @@ class Peer:
             body += piece
         return head + body
 
+    async def read_until(self, mark: bytes) -> None:
+        """Read until everything received ends with this."""
+        async with asyncio.timeout(GUARD_S):
+            while not self.received.endswith(mark) and await self.read():
+                pass
+
+    def stop_reading(self) -> None:
+        """Take nothing more from the socket."""
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined]  # typed as write-only, but is both
+
     async def send(self, *pieces: bytes) -> None:
         """Write pieces, each as a segment of its own."""
         for piece in pieces:
@@ -76,9 +86,13 @@ class Peer:
 
     async def wait_eof(self) -> None:
         """Read until the client is gone."""
+        while await self.read():
+            pass
+
+    async def gone(self) -> None:
+        """Wait until the script, which must be reading, has seen the client leave."""
         async with asyncio.timeout(GUARD_S):
-            while await self.read():
-                pass
+            await self.saw_eof.wait()
 
     def fin(self) -> None:
         """Send a FIN; reading goes on."""

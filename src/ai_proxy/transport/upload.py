@@ -86,14 +86,16 @@ class Upload:
         async for piece in self._body:
             if piece:
                 sink.write(self._framed(piece))
-                self._note_end()
+                if self._remaining == 0:
+                    # Not at the iterator's end: the answer may come before that.
+                    break
                 await sink.drained()
         if self._remaining is None:
-            self.complete = True
             sink.write(b"0\r\n\r\n")
-            sink.uploaded()
         elif self._remaining:
             raise WriteError(f"the body ended {self._remaining} bytes short of its Content-Length")
+        self.complete = True
+        sink.uploaded()
 
     def _framed(self, piece: bytes) -> bytes:
         if self._remaining is None:
@@ -102,9 +104,3 @@ class Upload:
         if self._remaining < 0:
             raise WriteError("the body is longer than its Content-Length")
         return piece
-
-    def _note_end(self) -> None:
-        # Said with the last byte, not with the iterator's end: the answer may come in between.
-        if self._remaining == 0:
-            self.complete = True
-            self._sink.uploaded()
