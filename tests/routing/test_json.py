@@ -124,6 +124,7 @@ RAW = (
     b"\xed\xa0\x80",
 )
 JSON_BITS = st.sampled_from([*TOKENS.split(), *IN_STRINGS.split(), *RAW, b"\xf4\x90\x80\x80"])
+SCALARS = st.none() | st.text() | st.floats(allow_nan=False, allow_infinity=False)
 
 
 class TestAgainstTheStandardLibrary:

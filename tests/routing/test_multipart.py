@@ -56,6 +56,9 @@ class TestFinding:
         assert found.name == "whisper-1"
         assert found.take() == field(b"whisper-1") + b"--b\r\nContent-"
 
+    def test_a_long_file_in_one_piece_is_not_mistaken_for_headers(self) -> None:
+        assert finder(form(FILE + AUDIO * 100 + b"\r\n", field(b"a"))).name == "a"
+
     def test_a_form_without_the_field_names_no_model(self) -> None:
         found = finder(form(FILE + AUDIO + b"\r\n"))
         found.finish()

@@ -121,9 +121,10 @@ def _letter(code: int) -> bytes:
     return b"(?:%c|\\\\u00(?i:%02x))" % (code, code)
 
 
-_VALUE: Final = rb'"[ \t\r\n]*:[ \t\r\n]*("(?:[^"\\]|\\.)*")'
-_PLAIN: Final = re.compile(rb'"model' + _VALUE, re.DOTALL)
-_ESCAPED: Final = re.compile(rb'"' + b"".join(map(_letter, b"model")) + _VALUE, re.DOTALL)
+_KEY: Final = b'"model"'
+_ESCAPED_KEY: Final = re.compile(b'"' + b"".join(map(_letter, b"model")) + b'"')
+_ESCAPED_LETTER: Final = b"\\u006"
+_VALUE: Final = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*("(?:[^"\\]|\\.)*")', re.DOTALL)
 
 
 def rename_in_json(body: bytes, old: str, new: str) -> bytes:
@@ -143,8 +144,8 @@ def rename_in_json(body: bytes, old: str, new: str) -> bytes:
     """
     if new == old:
         return body
-    pattern = _ESCAPED if b"\\u00" in body else _PLAIN
-    spans = [found.span(1) for found in pattern.finditer(body) if _decode_text(found[1]) == old]
+    values = (_VALUE.match(body, at) for at in _keys(body))
+    spans = [value.span(1) for value in values if value and _decode_text(value[1]) == old]
     token = msgspec.json.encode(new)
     first, last = 0, len(spans) - 1
     while first < last:
@@ -154,6 +155,18 @@ def rename_in_json(body: bytes, old: str, new: str) -> bytes:
         else:
             first = middle
     return _splice(body, spans[first : first + 1], token)
+
+
+def _keys(body: bytes) -> list[int]:
+    """Where keys `model` end. Escapes in the key are rare, and of all searches `rfind` is the fastest."""
+    if body.rfind(_ESCAPED_LETTER) >= 0:
+        return [found.end() for found in _ESCAPED_KEY.finditer(body)]
+    ends = []
+    at = body.rfind(_KEY)
+    while at >= 0:
+        ends.append(at + len(_KEY))
+        at = body.rfind(_KEY, 0, at)
+    return ends[::-1]
 
 
 def _splice(body: bytes, spans: list[tuple[int, int]], token: bytes) -> bytes:

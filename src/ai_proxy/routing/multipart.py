@@ -137,7 +137,7 @@ class MultipartFinder:
 
     def _headers(self) -> bool:
         end = self._held.find(b"\r\n\r\n", self._at)
-        if max(end, len(self._held) - 4) - self._at > _MAX_HEADER_BYTES:
+        if (end if end >= 0 else len(self._held)) - self._at > _MAX_HEADER_BYTES:
             raise MalformedRequest(f"a part of the form has more than {_MAX_HEADER_BYTES} bytes of headers")
         if end < 0:
             return False

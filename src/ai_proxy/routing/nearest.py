@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 _LONGEST_COMPARED = 128
+_MOST_COMPARED = 200
 _LONGEST_SHOWN = 80
 _FEW = 5
 
@@ -20,13 +21,23 @@ def advice(name: str, known: Iterable[str]) -> str:
         'none is known'
     """
     names = list(known)
-    folded = {text.casefold(): text for text in names}
-    close = difflib.get_close_matches(name.casefold(), folded, n=3) if len(name) <= _LONGEST_COMPARED else []
+    close = _close(name, names)
     if close:
-        return f"did you mean {' or '.join(folded[text] for text in close)}?"
+        return f"did you mean {' or '.join(close)}?"
     if not names:
         return "none is known"
     return f"known: {', '.join(names[:_FEW])}" + (" and more" if len(names) > _FEW else "")
+
+
+def _close(name: str, names: list[str]) -> list[str]:
+    """The names most like `name`; bounded work, for anyone may ask for nonsense."""
+    wanted = name.casefold()
+    if len(wanted) > _LONGEST_COMPARED:
+        return []
+    if len(names) > _MOST_COMPARED:
+        names = [text for text in names if text[:1].casefold() == wanted[:1]][:_MOST_COMPARED]
+    folded = {text.casefold(): text for text in names}
+    return [folded[text] for text in difflib.get_close_matches(wanted, folded, n=3)]
 
 
 def shown(value: str | bytes) -> str:

@@ -69,6 +69,9 @@ class RouteTable:
         self._default = None if config.default_service is None else Target(config.default_service)
         self._by_id = {service.encode(): service for service in config.services}
         self._by_prefix = {raw: service for raw, service in self._by_id.items() if raw not in RESERVED}
+        self._endpoints = {
+            path: endpoint for path, endpoint in ENDPOINTS.items() if _prefix_of(path) not in self._by_prefix
+        }
         self._names = ModelNames(config.services)
 
     def __repr__(self) -> str:
@@ -89,7 +92,8 @@ class RouteTable:
         5. `/{service}`: a redirect that adds the slash (`/services/{id}` too).
         6. The default service.
 
-        Segments are compared raw: a percent-encoded id is no id, and `%2F`, `//` or `..` go upstream untouched.
+        Endpoints are looked up before 2 and 3, as most requests are for one: those that a prefix hides are not in the
+        table. Segments are compared raw: a percent-encoded id is no id, and `%2F`, `//` or `..` go upstream untouched.
         Management paths are taken by the root app before this is asked.
 
         Args:
@@ -103,6 +107,11 @@ class RouteTable:
         """
         if forced is not None:
             return Route(self._known(forced, "header X-AI-Proxy-Service"), path)
+        endpoint = self._endpoints.get(path)
+        if endpoint is not None:
+            if endpoint.post_only and method != "POST":
+                raise MethodNotAllowed(f"{shown(path)} answers to POST, not to {shown(method)}")
+            return endpoint
         slash = path.find(b"/", 1)
         if slash > 0:
             segment = path[1:slash]
@@ -111,11 +120,6 @@ class RouteTable:
             service = self._by_prefix.get(segment)
             if service is not None:
                 return Route(service, path[slash:])
-        endpoint = ENDPOINTS.get(path)
-        if endpoint is not None:
-            if endpoint.post_only and method != "POST":
-                raise MethodNotAllowed(f"{shown(path)} answers to POST, not to {shown(method)}")
-            return endpoint
         return self._listing(path, method) or self._bare_prefix(path) or self._fallback(path)
 
     def resolve(self, name: str | None) -> Target:
@@ -174,3 +178,9 @@ class RouteTable:
             f"no route for {shown(path)}; use /v1/… with a model, or /{{service}}/…: "
             f"{advice(first, self._by_id.values())}"
         )
+
+
+def _prefix_of(path: bytes) -> bytes | None:
+    """The first segment, if more follows it."""
+    segment, slash, _ = path[1:].partition(b"/")
+    return segment if slash else None
