@@ -25,13 +25,18 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class ServiceChanged(Event):
-    """A service moved to another state."""
+    """A service moved to another state.
+
+    Attributes:
+        eviction: Why it has to leave for others, where that is so: `room`, `claim` or `idle`.
+    """
 
     kind = "service"
     service: str
     state: str
     previous: str
     reason: str
+    eviction: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ has its error, every service that is wanted is on its way or knows what it waits
 from ai_proxy.errors import CannotServe, Draining, QueueFull, WaitTimeout
 from ai_proxy.scheduler import state as do
 from ai_proxy.scheduler.settle import settle
-from ai_proxy.scheduler.state import BUSY_RETRY_S, Action, Event, Live, Replica, SchedulerState, Waiter
+from ai_proxy.scheduler.state import BUSY_RETRY_S, Action, Event, Eviction, Live, Replica, SchedulerState, Waiter
 from ai_proxy.scheduler.turn import Turn
 from ai_proxy.services import machine
 from ai_proxy.services.backoff import delay_s
@@ -214,7 +214,7 @@ def _idle_out(turn: Turn, replica: Replica) -> None:
     if live is None or timeout_s is None or not replica.is_idle or turn.now < live.last_used + timeout_s:
         turn.rearm_idle(replica)
     elif not replica.spec.pinned:
-        turn.move(replica, machine.Event.UNWANTED, f"idle for {turn.now - live.last_used:.0f} s")
+        turn.move(replica, machine.Event.UNWANTED, f"idle for {turn.now - live.last_used:.0f} s", Eviction.IDLE)
 
 
 def _timeout(turn: Turn, replica: Replica, waiter: Waiter) -> WaitTimeout:

@@ -275,9 +275,9 @@ class Scheduler:
                 future, _ = self._waiting.pop(waiter.id)
                 if not future.done():
                     future.set_exception(error)
-            case do.Moved(service, previous, state, reason):
+            case do.Moved(service, previous, state, reason, eviction):
                 self._moved(service, state)
-                self._publish(ServiceChanged(self._wall_clock(), service, state, previous, reason))
+                self._publish(ServiceChanged(self._wall_clock(), service, state, previous, reason, eviction))
             case do.Explained(service, verdict, reason):
                 self._publish(Decided(self._wall_clock(), service, verdict, reason))
             case do.Forgotten(service):

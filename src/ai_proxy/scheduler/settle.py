@@ -12,7 +12,7 @@ from ai_proxy.errors import NoRoom, StartFailed
 from ai_proxy.scheduler import state as do
 from ai_proxy.scheduler.ledger import Ledger
 from ai_proxy.scheduler.planner import Evict, Refuse, Resident, Start, Wait, make_room, plan
-from ai_proxy.scheduler.state import BUSY_RETRY_S, Replica
+from ai_proxy.scheduler.state import BUSY_RETRY_S, Eviction, Replica
 from ai_proxy.scheduler.turn import Turn
 from ai_proxy.services import machine
 from ai_proxy.services.machine import State
@@ -39,7 +39,7 @@ def _drained(turn: Turn, replica: Replica) -> None:
         return
     claimant = turn.state.replicas.get(live.drained_for) if live.drained_for else None
     if live.is_idle:
-        turn.move(replica, machine.Event.UNWANTED, "drained")
+        turn.move(replica, machine.Event.UNWANTED, "drained", Eviction.CLAIM if live.drained_for else None)
     elif live.drained_for and not _still_claims(claimant):
         live.drained_for = None
         turn.move(replica, machine.Event.RESUME, "its room is not needed any more")
@@ -90,7 +90,7 @@ def _place(turn: Turn, queued: list[Replica]) -> None:
                 turn.launch(replica, placement, reason)
             case Evict(victims, reason):
                 for victim in victims:
-                    turn.end(turn.state.replicas[victim], f"evicted for {replica.spec.id}: {reason}")
+                    turn.end(turn.state.replicas[victim], f"evicted for {replica.spec.id}: {reason}", Eviction.ROOM)
             case Wait():
                 _claim(turn, replica, ledger, residents)
             case Refuse(reason):

@@ -9,6 +9,7 @@ import math
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from ai_proxy.devices import Placement
 from ai_proxy.errors import CannotServe
@@ -338,14 +339,23 @@ class Reject:
     error: CannotServe
 
 
+class Eviction(StrEnum):
+    """Why a replica has to leave though nothing is wrong with it."""
+
+    ROOM = "room"
+    CLAIM = "claim"
+    IDLE = "idle"
+
+
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A replica changed its state."""
+    """A replica changed its state; `eviction` says so where it has to leave for others."""
 
     service: str
     previous: machine.State
     state: machine.State
     reason: str
+    eviction: Eviction | None = None
 
 
 @dataclass(frozen=True, slots=True)

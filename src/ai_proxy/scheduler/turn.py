@@ -9,7 +9,7 @@ import math
 from ai_proxy.devices import Placement
 from ai_proxy.errors import CannotServe
 from ai_proxy.scheduler import state as do
-from ai_proxy.scheduler.state import Action, Live, Replica, SchedulerState, Waiter
+from ai_proxy.scheduler.state import Action, Eviction, Live, Replica, SchedulerState, Waiter
 from ai_proxy.services import machine
 from ai_proxy.services.machine import State
 
@@ -25,7 +25,7 @@ class Turn:
     def __repr__(self) -> str:
         return f"<Turn at {self.now:.3f}, {len(self.actions)} actions>"
 
-    def move(self, replica: Replica, event: machine.Event, reason: str) -> None:
+    def move(self, replica: Replica, event: machine.Event, reason: str, eviction: Eviction | None = None) -> None:
         """Take one transition; the ready table and the ledger follow in the same turn."""
         previous = replica.state
         replica.state, action = machine.step(previous, event)
@@ -45,7 +45,7 @@ class Turn:
             state.ledger.release(service)
             replica.live, replica.broken = None, False
         placement = live.placement if live is not None else Placement()
-        self.actions.append(do.Moved(service, previous, replica.state, reason))
+        self.actions.append(do.Moved(service, previous, replica.state, reason, eviction))
         if action is not None:
             self.actions.append(do.Run(service, action, placement))
         if replica.state is State.READY:
@@ -66,10 +66,10 @@ class Turn:
         elif replica.state is not State.DRAINING:
             self.end(replica, reason)
 
-    def end(self, replica: Replica, reason: str) -> None:
+    def end(self, replica: Replica, reason: str, eviction: Eviction | None = None) -> None:
         """Have a replica end now, whatever is open on it; a no-op where nothing can be ended."""
         if machine.Event.UNWANTED in machine.TRANSITIONS[replica.state]:
-            self.move(replica, machine.Event.UNWANTED, reason)
+            self.move(replica, machine.Event.UNWANTED, reason, eviction)
 
     def forget(self, replica: Replica) -> None:
         """Drop a removed service that has stopped."""

@@ -20,11 +20,11 @@ class Finding:
     """What a health check saw.
 
     Attributes:
-        ready: It answered 2xx.
+        status: What it answered; 0 if it did not.
         detail: What came back, for people.
     """
 
-    ready: bool
+    status: int
     detail: str
 
 
@@ -48,9 +48,9 @@ class Probe:
         try:
             answer = await self._client.get(url_of(instance, path))
         except httpx.TimeoutException:
-            return Finding(ready=False, detail=f"{path} did not answer within {DEADLINE_S:g} s")
+            return Finding(0, f"{path} did not answer within {DEADLINE_S:g} s")
         except httpx.HTTPError as error:
-            return Finding(ready=False, detail=f"{path} can't be reached ({type(error).__name__})")
+            return Finding(0, f"{path} can't be reached ({type(error).__name__})")
         return Finding(
             ready=answer.is_success, detail=f"{path} answered {answer.status_code} {_excerpt(answer)}".strip()
         )

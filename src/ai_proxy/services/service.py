@@ -14,7 +14,7 @@ from loguru import logger
 from ai_proxy.config.diff import spec_hash
 from ai_proxy.config.models import RuntimeKind, ServiceConfig
 from ai_proxy.devices import Placement
-from ai_proxy.engines.registry import health_path_of, profile_of, start_timeout_of
+from ai_proxy.engines.registry import health_path_of, is_ready, profile_of, start_timeout_of
 from ai_proxy.errors import CannotServe, RuntimeUnavailable, StartFailed
 from ai_proxy.runtimes.base import Instance, InstanceSpec, Runtime
 from ai_proxy.services.machine import Action, Event
@@ -149,7 +149,7 @@ class Service:
             return
         timeout_s = start_timeout_of(self.config)
         self._tell("loading")
-        seen = [Finding(ready=False, detail="not probed yet")]
+        seen = [Finding(0, "not probed yet")]
         failure = await first(
             self._until_ready(instance, timeout_s, seen),
             self._until_exit(instance, "while it was loading"),
@@ -165,7 +165,7 @@ class Service:
             async with asyncio.timeout(timeout_s):
                 while True:
                     seen[0] = await self._probe.health(instance, path)
-                    if seen[0].ready:
+                    if is_ready(self.config, seen[0].status):
                         return None
                     await asyncio.sleep(PROBE_EVERY_S)
         except TimeoutError:
@@ -198,7 +198,7 @@ class Service:
             if self.config.kind is RuntimeKind.EXTERNAL and self.config.health.path is None:
                 continue
             finding = await self._probe.health(instance, health_path_of(self.config))
-            failed = 0 if finding.ready else failed + 1
+            failed = 0 if is_ready(self.config, finding.status) else failed + 1
             if failed >= FAILED_PROBES and self._owner.quiet_s(self.id) >= FAILED_PROBES * self._watch_every_s:
                 message = f"{self.id} stopped answering its health check: {finding.detail}"
                 failure = StartFailed(message, service=self.id)
