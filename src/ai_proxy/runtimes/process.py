@@ -15,6 +15,7 @@ from loguru import logger
 from ai_proxy.config.models import ServiceConfig
 from ai_proxy.config.substitute import fill
 from ai_proxy.devices import Placement
+from ai_proxy.engines.registry import port_of
 from ai_proxy.errors import StartFailed
 from ai_proxy.runtimes.base import Exit, Instance, InstanceSpec, Progress
 from ai_proxy.runtimes.guarded import GuardedProcess
@@ -23,7 +24,6 @@ from ai_proxy.runtimes.ports import free_port, is_free
 from ai_proxy.runtimes.ring import Lines
 
 _HOST = "127.0.0.1"
-_DEFAULT_PORT = 8080
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ class ProcessRuntime:
     def _choose_port(self, config: ServiceConfig) -> int:
         if any("{port}" in text for text in (*_command(config), *config.environment.values())):
             return free_port(avoid=self._starting_ports | self._ports_in_use())
-        port = config.port or _DEFAULT_PORT
+        port = port_of(config)
         if not is_free(port):
             raise StartFailed(
                 f"port {port} is in use by another program; write {{port}} in `command` to get a free one"
