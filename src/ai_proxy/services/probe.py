@@ -51,9 +51,7 @@ class Probe:
             return Finding(0, f"{path} did not answer within {DEADLINE_S:g} s")
         except httpx.HTTPError as error:
             return Finding(0, f"{path} can't be reached ({type(error).__name__})")
-        return Finding(
-            ready=answer.is_success, detail=f"{path} answered {answer.status_code} {_excerpt(answer)}".strip()
-        )
+        return Finding(answer.status_code, f"{path} answered {answer.status_code} {_excerpt(answer)}".strip())
 
     async def busy(self, instance: Instance, probe: BusyProbe) -> bool:
         """Ask whether an engine works; one that does not answer counts as idle, its health says the rest."""

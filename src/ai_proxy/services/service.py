@@ -6,7 +6,7 @@ other in one chain of tasks, so that a service never does two things at once and
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Protocol
 
 from loguru import logger
@@ -79,11 +79,12 @@ class Service:
     ) -> None:
         self.id = id
         self.config = config
-        self.runtime = runtime
         self.instance: Instance | None = None
         self.doing = ""
         """What a start is doing right now, for people."""
 
+        self._runtime = runtime
+        self._driver = runtime
         self._probe = probe
         self._owner = owner
         self._progress = progress
@@ -94,9 +95,13 @@ class Service:
     def __repr__(self) -> str:
         return f"<Service {self.id}: {self.instance.id if self.instance else 'no instance'}>"
 
-    def configure(self, config: ServiceConfig) -> None:
-        """Use other settings from the next action on."""
-        self.config = config
+    def configure(self, config: ServiceConfig, runtime: Runtime) -> None:
+        """Use other settings from the next action on; what runs is still ended by the runtime that started it."""
+        self.config, self._runtime = config, runtime
+
+    def logs(self, *, follow: bool) -> AsyncIterator[str] | None:
+        """The output of the replica, line by line; None while there is none."""
+        return None if self.instance is None else self._driver.logs(self.instance, follow=follow)
 
     def run(self, action: Action, placement: Placement) -> None:
         """Carry out an action; the one before is over, or is cancelled by a stop."""
@@ -107,7 +112,7 @@ class Service:
 
     def adopt(self, instance: Instance) -> None:
         """Take over a replica that a former life of the proxy left running."""
-        self.instance = instance
+        self.instance, self._driver = instance, self._runtime
         self._owner.report(self.id, Event.ADOPTED, instance=instance)
 
     async def aclose(self) -> None:
@@ -130,9 +135,10 @@ class Service:
                 await self._stop()
 
     async def _launch(self, placement: Placement) -> None:
+        self._driver = self._runtime
         spec = InstanceSpec(self.id, self.config, placement, spec_hash(self.config))
         try:
-            self.instance = await self.runtime.start(spec, self._tell)
+            self.instance = await self._driver.start(spec, self._tell)
         except CannotServe as failure:
             self._owner.report(self.id, Event.BROKE, failure=failure)
         except Exception as error:  # noqa: BLE001  # a driver's fault must reach the waiters, not strand them
@@ -174,7 +180,7 @@ class Service:
             return StartFailed(message, log_tail=tail, service=self.id)
 
     async def _until_exit(self, instance: Instance, when: str) -> StartFailed:
-        end = await self.runtime.wait(instance)
+        end = await self._driver.wait(instance)
         return StartFailed(f"{self.id} {end.cause} {when}", log_tail=end.log_tail, service=self.id)
 
     async def _watch(self) -> None:
@@ -212,10 +218,10 @@ class Service:
         while self.instance is not None:
             try:
                 async with asyncio.timeout(grace_s + STOP_MARGIN_S):
-                    await self.runtime.stop(self.instance, grace_s)
+                    await self._driver.stop(self.instance, grace_s)
                 self.instance = None
             except (RuntimeUnavailable, TimeoutError) as error:
-                logger.bind(service=self.id).warning("Can't stop it yet, will try again: {}", error or "no answer")
+                logger.bind(service=self.id).warning("Can't stop it yet, will try again: {!r}", error)
                 await asyncio.sleep(STOP_RETRY_S)
         self._tell("")
         self._owner.report(self.id, Event.GONE)
@@ -235,7 +241,7 @@ class Service:
         lines: list[str] = []
         try:
             async with asyncio.timeout(LOG_DEADLINE_S):
-                async for line in self.runtime.logs(instance, follow=False):
+                async for line in self._driver.logs(instance, follow=False):
                     lines.append(line)
                     del lines[:-LOG_LINES]
         except (TimeoutError, CannotServe):

@@ -1,0 +1,74 @@
+"""Writes down what happens: events of the bus become log lines and counters.
+
+The only listener that logs decisions, so that whoever decides need not know of logs or metrics.
+"""
+
+from loguru import logger
+
+from ai_proxy.events import (
+    ConfigApplied,
+    ConfigRefused,
+    Decided,
+    Event,
+    Progress,
+    RuntimeChanged,
+    ServiceChanged,
+)
+from ai_proxy.metrics import Eviction, Metrics
+from ai_proxy.services.machine import State
+
+
+class Journal:
+    """Listens to a bus.
+
+    Args:
+        metrics: Where starts, failures and evictions are counted.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._queued_at: dict[str, float] = {}
+
+    def __repr__(self) -> str:
+        return f"<Journal, {len(self._queued_at)} cold starts under way>"
+
+    def write(self, event: Event) -> None:
+        """Take one event."""
+        match event:
+            case ServiceChanged():
+                self._count(event)
+                self._log_change(event)
+            case Progress(service=service, text=text):
+                logger.bind(service=service).debug(text)
+            case Decided(service=service, verdict=verdict, reason=reason):
+                logger.bind(service=service).info("{}: {}", verdict, reason)
+            case ConfigApplied(summary=summary):
+                logger.info("Config applied: {}", summary)
+            case ConfigRefused(error=error):
+                logger.error("Config refused, the former one stays in force:\n{}", error)
+            case RuntimeChanged(runtime=runtime, available=True):
+                logger.info("The {} runtime answers", runtime)
+            case RuntimeChanged(runtime=runtime, reason=reason):
+                logger.error("The {} runtime does not answer: {}", runtime, reason)
+
+    def _count(self, event: ServiceChanged) -> None:
+        counters = self._metrics.service(event.service)
+        if event.state == State.QUEUED:
+            self._queued_at.setdefault(event.service, event.at)
+        elif event.state == State.READY and event.previous == State.LOADING:
+            counters.cold_start.observe(event.at - self._queued_at.pop(event.service, event.at))
+        elif event.state in {State.STOPPED, State.FAILED}:
+            self._queued_at.pop(event.service, None)
+            counters.start_failures += event.state == State.FAILED
+        if event.eviction is not None:
+            counters.evictions[Eviction(event.eviction)] += 1
+
+    @staticmethod
+    def _log_change(event: ServiceChanged) -> None:
+        # An operator reads about what lasts and what failed; the steps between are detail.
+        level = "DEBUG"
+        if event.state in {State.READY, State.STOPPED} or event.eviction is not None:
+            level = "INFO"
+        if event.state == State.FAILED or (event.state == State.STOPPING and event.previous == State.STARTING):
+            level = "WARNING"
+        logger.bind(service=event.service).log(level, "{} → {}: {}", event.previous, event.state, event.reason)
