@@ -34,6 +34,7 @@ from ai_proxy.config.fields import (
     SizeBytes,
     Strings,
     Url,
+    Vars,
     Volume,
     VramMb,
 )
@@ -240,7 +241,7 @@ class ServiceConfig(ContainerKeys):
     )
     unlisted: bool = Field(False, description="Keep its models out of /v1/models.", examples=[False])
     args: Argv = Field((), description="Appended to `command`.", examples=[["--ctx-size", "8192"]])
-    vars: Environment = Field(
+    vars: Vars = Field(
         default_factory=dict,
         description="Values for {name} in command, args, environment.",
         examples=[{"ctx": 8192}],

@@ -139,9 +139,11 @@ class Finisher:
 
     def _fill_vars(self, service: Node) -> Node:
         node = service.get("vars")
-        entries = node.entries if node else {}
+        if node is None or not isinstance(node.value, Mapping):
+            return service
+        entries = node.value
         values = {name: child.value for name, child in entries.items() if isinstance(child.value, str)}
-        if node is None or len(values) != len(entries):
+        if len(values) != len(entries):
             return service
         for name in START_NAMES & values.keys():
             self._findings.add(entries[name], f"{{{name}}} has its value from the placement", "give it another name")

@@ -24,7 +24,7 @@ class BusyProbe:
 
     Attributes:
         path: GET this.
-        reads: Judges the body of a 200 answer.
+        reads: Judges the body of a 200 answer; raises ValueError for one that is not the engine's.
     """
 
     path: str
@@ -48,6 +48,7 @@ class Profile:
         type: Its name in the config.
         port: Where it listens unless told otherwise.
         health_path: Answers 2xx when it can serve, anything else (or nothing) while it loads.
+        any_answer: Nothing is known of it, so any answer below 500 at its default path counts as ready.
         start_timeout_s: How long it may load by default.
         gpu: It wants a GPU where the machine has one.
         cpu: It also runs without one.
@@ -60,6 +61,7 @@ class Profile:
     type: EngineType
     port: int
     health_path: str
+    any_answer: bool = False
     start_timeout_s: float = 600
     gpu: bool = True
     cpu: bool = True

@@ -1,0 +1,103 @@
+"""Follow the config file: one turn of the iterator for each time its content has changed.
+
+Sees edits in place, atomic replacement, and the swap of a symlink anywhere on its path (Kubernetes mounts a ConfigMap
+that way). Compares contents, not events: a touch, or a change back before anyone looked, yields nothing. Does not
+read the config.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from pathlib import Path
+
+from watchfiles import awatch
+
+_DEBOUNCE_MS = 200
+_LOOK_ANYWAY_MS = 5_000
+_RETRY_S = 1.0
+
+
+class Watcher:
+    """Yields after each change; changes that come while the reader is busy become one.
+
+    Args:
+        path: The config file. Its content at this moment is what changes are measured against.
+
+    Example:
+        `async for _ in Watcher(path): reload()`
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._digest = _digest(path)
+
+    def __repr__(self) -> str:
+        return f"<Watcher {self._path}>"
+
+    async def __aiter__(self) -> AsyncGenerator[None]:
+        """Wait for changes until cancelled; a file that is gone for a while is waited for."""
+        while True:
+            try:
+                async with aclosing(self._changes()) as changes:
+                    async for _ in changes:
+                        yield
+            except FileNotFoundError:
+                # The directory itself is being replaced.
+                await asyncio.sleep(_RETRY_S)
+
+    async def _changes(self) -> AsyncGenerator[None]:
+        """Yield changes for as long as the same directories are the right ones to watch."""
+        watched = await asyncio.to_thread(_directories, self._path)
+        events = awatch(
+            *watched,
+            watch_filter=None,
+            debounce=_DEBOUNCE_MS,
+            step=50,
+            recursive=False,
+            # Events can be lost (network mounts, the moment before the watch stands): look now and then without one.
+            rust_timeout=_LOOK_ANYWAY_MS,
+            yield_on_timeout=True,
+            raise_interrupt=False,
+        )
+        async with aclosing(events):
+            async for _ in events:
+                digest = await asyncio.to_thread(_digest, self._path)
+                if digest is not None and digest != self._digest:
+                    self._digest = digest
+                    yield
+                if await asyncio.to_thread(_directories, self._path) != watched:
+                    return
+
+
+def _digest(path: Path) -> bytes | None:
+    """The content's hash, or None while there is no readable file."""
+    try:
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError:
+        return None
+
+
+def _directories(path: Path) -> Mapping[Path, int]:
+    """The directories in which a step on the way to the file may be replaced, each with its inode.
+
+    These are the file's own directory and that of every symlink on its way. The inode tells a directory from its
+    successor of the same name, which an old watch does not see.
+    """
+    found: dict[Path, int] = {}
+    links: set[Path] = set()
+    ways = [path.absolute()]
+    while ways:
+        way = ways.pop()
+        new_links = [step for step in (way, *way.parents) if step.is_symlink() and step not in links]
+        links.update(new_links)
+        ways.extend(link.parent / link.readlink() for link in new_links)
+        for directory in (way.parent, *(link.parent for link in new_links)):
+            real = _existing(directory.resolve())
+            found[real] = real.stat().st_ino
+    return found
+
+
+def _existing(directory: Path) -> Path:
+    """The directory, or while it is missing the nearest one above it, where it will appear."""
+    return next((place for place in (directory, *directory.parents) if place.is_dir()), Path("/"))

@@ -1,0 +1,79 @@
+"""Every engine's profile, and what holds for a service once its own settings are laid over its engine's.
+
+Pure look-ups; whoever needs a service's port, health path or deadline asks here, never the config alone.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from ai_proxy.config.models import EngineType, ServiceConfig
+from ai_proxy.engines.comfyui import COMFYUI
+from ai_proxy.engines.generic import GENERIC
+from ai_proxy.engines.llama_cpp_server import LLAMA_CPP_SERVER
+from ai_proxy.engines.ollama import OLLAMA
+from ai_proxy.engines.profile import Profile
+from ai_proxy.engines.vllm import VLLM
+from ai_proxy.engines.whisper import WHISPER
+
+PROFILES: Mapping[EngineType, Profile] = MappingProxyType(
+    {profile.type: profile for profile in (LLAMA_CPP_SERVER, VLLM, OLLAMA, WHISPER, COMFYUI, GENERIC)}
+)
+"""What is known of each engine."""
+
+
+def profile_of(service: ServiceConfig) -> Profile:
+    """The profile of a service's engine."""
+    return PROFILES[service.type]
+
+
+def port_of(service: ServiceConfig) -> int:
+    """Where the server inside listens, unless its runtime gave it a port.
+
+    Example:
+        >>> port_of(ServiceConfig(image="x", type=EngineType.OLLAMA))
+        11434
+    """
+    return service.port or profile_of(service).port
+
+
+def health_path_of(service: ServiceConfig) -> str:
+    """The path that answers 2xx once the service can serve."""
+    return service.health.path or profile_of(service).health_path
+
+
+def is_ready(service: ServiceConfig, status: int) -> bool:
+    """Whether a status at `health_path_of(service)` means that it can serve.
+
+    Example:
+        >>> is_ready(ServiceConfig(image="x"), 404), is_ready(ServiceConfig(image="x", type=EngineType.VLLM), 404)
+        (True, False)
+    """
+    if profile_of(service).any_answer and service.health.path is None:
+        return status < 500
+    return 200 <= status < 300
+
+
+def start_timeout_of(service: ServiceConfig) -> float:
+    """How long a start may take until it is ready, in seconds.
+
+    Example:
+        >>> start_timeout_of(ServiceConfig(image="x", type=EngineType.VLLM))
+        1800
+    """
+    return service.health.start_timeout_s or profile_of(service).start_timeout_s
+
+
+def gpu_count_of(service: ServiceConfig, *, machine_has_gpu: bool) -> int:
+    """How many GPUs a service uses on a machine with or without any.
+
+    What the config says; else one for an engine that wants a GPU, unless it also runs without and there is none.
+
+    Example:
+        >>> gpu_count_of(ServiceConfig(image="x", type=EngineType.VLLM), machine_has_gpu=False)
+        1
+    """
+    gpus = service.resources.gpus
+    if gpus is not None:
+        return gpus if isinstance(gpus, int) else len(gpus)
+    profile = profile_of(service)
+    return 1 if profile.gpu and (machine_has_gpu or not profile.cpu) else 0

@@ -1,0 +1,1 @@
+"""Tests of the configuration: every fault named, every layer in its place."""

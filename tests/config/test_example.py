@@ -1,0 +1,85 @@
+"""The example file is valid and shows every key; the generated pages are fresh."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from ai_proxy.config.load import load
+from ai_proxy.config.models import RuntimeKind, Section
+from ai_proxy.config.reference import PAGE, SCHEMA, ConfigFile, json_schema, page
+from ai_proxy.config.words import is_map, section_of
+
+DOCS = Path(__file__).parents[2] / "docs"
+EXAMPLE = DOCS / "ai-proxy.example.yaml"
+
+
+def known_keys(section: type[Section], prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        inner = section_of(field)
+        if inner is not None and name not in {"defaults", "templates"}:
+            yield from known_keys(inner, f"{prefix}{name}.")
+
+
+def used_keys(section: type[Section], value: object, prefix: str = "") -> Iterator[str]:
+    if isinstance(value, list):
+        for item in value:
+            yield from used_keys(section, item, prefix)
+    if not isinstance(value, dict):
+        return
+    for name, child in value.items():
+        field = section.model_fields.get(name)
+        if field is None:
+            continue
+        yield prefix + name
+        if (inner := section_of(field)) is not None:
+            for item in child.values() if is_map(field) else [child]:
+                yield from used_keys(inner, item, f"{prefix}{name}.")
+
+
+def test_the_example_is_valid(tmp_path: Path) -> None:
+    shutil.copy(EXAMPLE, tmp_path)
+    (tmp_path / "hf.env").write_text("HF_TOKEN=abc\n")
+    config = load(tmp_path / EXAMPLE.name, {"UPSTREAM_KEY": "key"})
+    assert {service.kind for service in config.services.values()} == set(RuntimeKind)
+    assert config.services["chat"].environment == {"HF_TOKEN": "abc", "VLLM_LOGGING_LEVEL": "INFO"}
+    assert config.services["qwen3-8b"].command[-2:] == ("--chat-template-kwargs", '{"enable_thinking":false}')  # type: ignore[index]  # a command is there
+    assert config.services["small"].idle_timeout_s is None
+
+
+def test_the_example_shows_every_key() -> None:
+    value = yaml.safe_load(EXAMPLE.read_text("utf-8"))
+    assert set(known_keys(ConfigFile)) - set(used_keys(ConfigFile, value)) == set()
+
+
+def test_the_reference_page_is_fresh() -> None:
+    text = (DOCS / PAGE).read_text("utf-8")
+    assert page(text) == text, "run: python -m ai_proxy.config.reference docs"
+
+
+def test_the_schema_file_is_fresh() -> None:
+    assert json.loads((DOCS / SCHEMA).read_text("utf-8")) == json_schema(), (
+        "run: python -m ai_proxy.config.reference docs"
+    )
+
+
+def test_every_key_has_a_description_and_every_value_an_example() -> None:
+    def check(section: type[Section]) -> Iterator[str]:
+        for name, field in section.model_fields.items():
+            inner = section_of(field)
+            if not field.description or (inner is None and not field.examples):
+                yield f"{section.__name__}.{name}"
+            if inner is not None:
+                yield from check(inner)
+
+    assert list(check(ConfigFile)) == []
+
+
+def test_the_schema_knows_layers_and_refuses_unknown_keys() -> None:
+    schema = json_schema()
+    assert {"defaults", "templates", "services"} <= schema["properties"].keys()
+    assert schema["required"] == ["services"]
+    assert schema["additionalProperties"] is False
