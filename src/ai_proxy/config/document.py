@@ -176,7 +176,7 @@ class _Reader:
         if node in self._open:
             return self._refuse(key, line, "this anchor contains itself", "write the value out"), 1
         if node.tag not in _TAGS:
-            return self._refuse(key, line, f"tag {node.tag} is not allowed", "remove the tag"), 1
+            self._refuse(key, line, f"tag {node.tag} is not allowed", "remove the tag")
         self._open.add(node)
         value, size = self._value(node, key)
         self._open.discard(node)

@@ -117,8 +117,6 @@ def environment(value: object) -> object:
     if isinstance(value, list | tuple):
         pairs = [str(item).partition("=") for item in value]
         return {name: text for name, _, text in pairs}
-    if isinstance(value, dict):
-        return {name: _scalar(item) for name, item in value.items()}
     return value
 
 
@@ -252,8 +250,9 @@ SizeBytes = Annotated[int, BeforeValidator(size_bytes), Field(gt=0), _form(_TEXT
 Volume = Annotated[str, AfterValidator(volume)]
 Word = Annotated[str, BeforeValidator(word)]
 Argv = Annotated[tuple[Word, ...], BeforeValidator(argv), _form(_TEXT, _TEXTS)]
+Scalar = Annotated[str, BeforeValidator(_scalar)]
 VariableName = Annotated[str, AfterValidator(_variable_name)]
-Environment = Annotated[dict[VariableName, str], BeforeValidator(environment), _form(_SCALARS, _TEXTS)]
+Environment = Annotated[dict[VariableName, Scalar], BeforeValidator(environment), _form(_SCALARS, _TEXTS)]
 Vars = Annotated[dict[str, Word], _form(_SCALARS)]
 HeaderName = Annotated[str, AfterValidator(header_name)]
 HeaderValue = Annotated[str, AfterValidator(header_value)]

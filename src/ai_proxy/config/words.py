@@ -92,6 +92,7 @@ _RESOURCE_WORDS = {
     "nvidia.com/gpu": "write gpus",
     "requests": "write gpus, vram_required_mb and min_memory_mb here",
     "reservations": "write gpus, vram_required_mb and min_memory_mb here",
+    "vram_mb": "write vram_required_mb",
     "vram": "write vram_required_mb, in MiB",
 }
 
@@ -144,9 +145,14 @@ def _place(key: str, section: type[Section]) -> str | None:
             return prefix + key + (", or under defaults for all services" if root is ServiceConfig else "")
         for name, field in root.model_fields.items():
             inner = section_of(field)
-            if inner is not None and inner is not section and not is_map(field) and key in inner.model_fields:
+            if inner is not None and inner is not section and _is_one(field) and key in inner.model_fields:
                 return f"{prefix}{name}.{key}"
     return None
+
+
+def _is_one(field: FieldInfo) -> bool:
+    """Whether a field is one section, not a list or a map of them."""
+    return isinstance(field.annotation, type)
 
 
 def _folded(name: str) -> str:
