@@ -36,7 +36,7 @@ def stale_files() -> list[str]:
     return [
         f"{path} is not what its generator says: run `python -m tests.check --fix`"
         for path, generate in GENERATED.items()
-        if not (ROOT / path).is_file() or (ROOT / path).read_text("utf-8") != generate()
+        if (text := text_of(path)) != generate(text)
     ]
 
 
@@ -44,7 +44,12 @@ def write_generated() -> None:
     """Write every generated file anew."""
     for path, generate in GENERATED.items():
         (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
-        (ROOT / path).write_text(generate(), "utf-8")
+        (ROOT / path).write_text(generate(text_of(path)), "utf-8")
+
+
+def text_of(path: Path) -> str:
+    """The text of a file of the tree; empty if there is none yet."""
+    return (ROOT / path).read_text("utf-8") if (ROOT / path).is_file() else ""
 
 
 def oversized() -> list[str]:
