@@ -5,7 +5,7 @@ everywhere; what a path becomes below the URL's base is `routing.base_path`'s bu
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from urllib.parse import urlsplit
 
 from ai_proxy.errors import StartFailed
@@ -52,7 +52,7 @@ class ExternalRuntime:
         """Nothing is ours, so nothing is left over."""
         return ()
 
-    async def logs(self, instance: Instance, *, follow: bool) -> AsyncIterator[str]:  # noqa: ARG002 - there are none
+    async def logs(self, instance: Instance, *, follow: bool) -> AsyncGenerator[str, None]:  # noqa: ARG002 - there are none
         """Say where the output is."""
         yield f"{instance.service} runs elsewhere ({instance.id}); its output is there"
 

@@ -5,7 +5,7 @@ Owns which command runs on which port with which devices, and the list of what r
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
@@ -100,7 +100,7 @@ class ProcessRuntime:
             logger.warning("killed {} processes that a former life of the proxy left running: {}", len(killed), killed)
         return ()
 
-    async def logs(self, instance: Instance, *, follow: bool) -> AsyncIterator[str]:
+    async def logs(self, instance: Instance, *, follow: bool) -> AsyncGenerator[str, None]:
         """Yield the replica's output line by line, also after its end; who follows too slowly misses the oldest."""
         replica = self._find(instance)
         if replica is None:
