@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -119,15 +120,14 @@ def model_file(cache: Path, console: Console) -> Path:
     size = sum(chunk.stat().st_size for chunk in package.chunk_paths())
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     try:
-        with Progress(*columns, console=console) as progress:
+        with Progress(*columns, console=console) as progress, ThreadPoolExecutor(1) as worker:
             task = progress.add_task("Assembling the model", total=size)
-            worker = threading.Thread(target=package.assemble, args=(partial,))
-            worker.start()
-            while worker.is_alive():
-                worker.join(0.1)
+            assembling = worker.submit(package.assemble, partial)  # checks its hash, too
+            while not wait([assembling], timeout=0.1).done:
                 with suppress(FileNotFoundError):
                     progress.update(task, completed=partial.stat().st_size)
-        package.assemble(partial)  # checks the whole file's hash; raises if the thread failed
+            progress.update(task, completed=size)
+        assembling.result()
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
