@@ -1,0 +1,106 @@
+r"""The response's bytes on the wire: status line, fields as the app gave them, and how the body's end is told. Pure."""
+
+from collections.abc import Iterable
+from enum import Enum, auto
+from http import HTTPStatus
+from typing import Final, NamedTuple
+
+type Fields = Iterable[tuple[bytes, bytes]]
+
+_PHRASES: Final = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
+_STATUS_LINES: Final = {code: b"HTTP/1.1 %d %b\r\n" % (code, _PHRASES.get(code, b"")) for code in range(200, 600)}
+_OURS: Final = frozenset({b"content-length", b"transfer-encoding", b"connection"})
+_FORBIDDEN_TRAILERS: Final = _OURS | {b"host", b"content-encoding", b"content-type", b"content-range", b"trailer"}
+_BODILESS: Final = frozenset({204, 304})
+
+
+class Framing(Enum):
+    """How a client knows where a response's body ends."""
+
+    NONE = auto()
+    LENGTH = auto()
+    CHUNKED = auto()
+    CLOSE = auto()
+
+
+class Head(NamedTuple):
+    """A response's head, ready to be sent.
+
+    Attributes:
+        data: Its bytes.
+        framing: How the body follows.
+        length: Bytes of that body, where they are declared.
+        close: The connection ends after this response.
+    """
+
+    data: bytes
+    framing: Framing
+    length: int
+    close: bool
+
+
+def response_head(status: int, fields: Fields, *, to_head: bool, chunks: bool, close: bool) -> Head:
+    r"""Write the head of a response.
+
+    Args:
+        status: Final status, 200 to 599.
+        fields: Names and values, written as they are except for framing and `Connection`, which are ours.
+        to_head: The request's method is HEAD.
+        chunks: The client takes chunks.
+        close: The connection ends after this response anyway.
+
+    Raises:
+        ValueError: A name or value would break out of its line, or the length is no number.
+
+    Example:
+        >>> response_head(200, [(b"X-Name", b"v")], to_head=False, chunks=True, close=False).data
+        b'HTTP/1.1 200 OK\r\nX-Name: v\r\ntransfer-encoding: chunked\r\n\r\n'
+    """
+    lines = [_STATUS_LINES[status]]
+    length = -1
+    for name, value in fields:
+        kind = name.lower()
+        if kind in _OURS:
+            if kind == b"connection":
+                close = close or b"close" in value.lower()
+            elif kind == b"content-length" and length < 0:
+                length = int(value)
+            continue
+        lines.append(b"%b: %b\r\n" % (name, value))
+    framing = _framing(status, length, to_head=to_head, chunks=chunks)
+    if length >= 0 and status != 204:
+        lines.append(b"content-length: %d\r\n" % length)
+    elif framing is Framing.CHUNKED:
+        lines.append(b"transfer-encoding: chunked\r\n")
+    if close or framing is Framing.CLOSE:
+        close = True
+        lines.append(b"connection: close\r\n")
+    lines.append(b"\r\n")
+    return Head(_checked(lines), framing, length, close)
+
+
+def trailer_section(fields: Fields) -> bytes:
+    r"""Write the end of a chunked body: last chunk, and trailer fields that may be there.
+
+    Example:
+        >>> trailer_section([(b"X-Took", b"1"), (b"Content-Length", b"5")])
+        b'0\r\nX-Took: 1\r\n\r\n'
+    """
+    kept = [b"%b: %b\r\n" % field for field in fields if field[0].lower() not in _FORBIDDEN_TRAILERS]
+    return _checked([b"0\r\n", *kept, b"\r\n"])
+
+
+def _framing(status: int, length: int, *, to_head: bool, chunks: bool) -> Framing:
+    if to_head or status in _BODILESS:
+        return Framing.NONE
+    if length >= 0:
+        return Framing.LENGTH
+    return Framing.CHUNKED if chunks else Framing.CLOSE
+
+
+def _checked(lines: list[bytes]) -> bytes:
+    """Join lines that each must hold exactly one line end, their own."""
+    data = b"".join(lines)
+    if data.count(b"\n") != len(lines) or data.count(b"\r") != len(lines) or b"\0" in data:
+        raise ValueError("a header name or value holds a line end or NUL")
+    return data

@@ -1,0 +1,393 @@
+"""A client connection: uvicorn's httptools protocol with a parser of our own, deadlines, limits and raw names.
+
+Where it differs from its base: nothing lenient in the parser; a request is refused before an app sees it if its
+target, Host or framing leaves room for two readings; every wait for the client has a deadline; the app is told of a
+lost client in the same step. It knows HTTP/1.1 and ASGI, and nothing of services.
+
+The scope's extensions are what plain ASGI has no words for:
+    ai_proxy.headers     request fields with names as they came
+    ai_proxy.disconnect  register a callback that runs in the step in which the client is gone
+    ai_proxy.abort       end the connection in the middle of a response
+"""
+
+import asyncio
+import secrets
+import socket
+import struct
+from collections import deque
+from typing import Any, ClassVar, Final, Self, cast, override
+from urllib.parse import unquote
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from ai_proxy.errors import (
+    ClientTooSlow,
+    HeadersTooLarge,
+    MalformedRequest,
+    MethodNotAllowed,
+    ProxyError,
+    TargetTooLong,
+)
+from ai_proxy.proxy.cycle import Cycle
+from ai_proxy.proxy.hangups import Hangups
+from ai_proxy.proxy.head import check_head, split_target
+from ai_proxy.proxy.limits import ConnectionLimits
+from ai_proxy.proxy.replies import refusal
+from ai_proxy.transport.deadline import Deadline
+
+_HANGUPS: Final = "ai_proxy.hangups"
+
+
+class ProxyProtocol(HttpToolsProtocol):
+    """One client connection; give the class to uvicorn as `http=`.
+
+    Attributes:
+        limits: Sizes and deadlines; `with_limits` makes a class with others.
+    """
+
+    limits: ClassVar[ConnectionLimits] = ConnectionLimits()
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        # The base relaxes its parser
+        self.parser = httptools.HttpRequestParser(self)
+        if _HANGUPS not in app_state:
+            app_state[_HANGUPS] = Hangups(self.loop)
+        self._hangups: Hangups = app_state[_HANGUPS]
+
+        # Per-connection state
+        self._deadline = Deadline(self.loop, self._expired)
+        self._stall = Deadline(self.loop, self._stalled)
+        self._waiting: deque[Cycle] = deque()
+        self._fd = -1
+        self._deaf = False
+        self._refused: ProxyError | None = None
+
+        # Per-request state: the cycle being answered, the one being read, and the head before it becomes one
+        self._cycle: Cycle | None = None
+        self._reading: Cycle | None = None
+        self._in_head = False
+        self._head_bytes = 0
+        self._head_fed = 0
+        self._raw_headers: list[tuple[bytes, bytes]]
+        self._drained = 0
+
+    def __repr__(self) -> str:
+        state = "deaf" if self._deaf else "in head" if self._in_head else "between"
+        return f"<ProxyProtocol {self.client}: {state}, answering {self._cycle!r}, {len(self._waiting)} waiting>"
+
+    @classmethod
+    def with_limits(cls, limits: ConnectionLimits) -> type[Self]:
+        """Make a protocol class with these limits."""
+        return cast("type[Self]", type(cls.__name__, (cls,), {"limits": limits}))
+
+    # Protocol interface
+
+    @override
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the base
+        super().connection_made(transport)
+        sock = transport.get_extra_info("socket")
+        self._fd = sock.fileno() if sock is not None else -1
+        self._deadline.set(self.limits.head_s)
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.connections.discard(self)
+        self._deadline.cancel()
+        self._stall.cancel()
+        self._lose_client()
+        self.flow.resume_writing()
+        self.parser = None  # type: ignore[assignment]  # breaks the cycle of references, as in the base
+
+    @override
+    def eof_received(self) -> None:
+        # A client that closes and one that half-closes look the same; both are taken to be gone.
+        self._lose_client()
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
+        began_in_head = self._in_head
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._deaf = True
+        except httptools.HttpParserCallbackError as error:
+            cause = error.__context__
+            if not isinstance(cause, ProxyError):
+                raise
+            self._refuse(cause)
+        except httptools.HttpParserError as error:
+            self._on_parse_error(error)
+        if self._in_head:
+            self._head_goes_on(len(data), began=not began_in_head)
+
+    @override
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stall.set(self.limits.stall_s)
+
+    @override
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stall.cancel()
+
+    @override
+    def shutdown(self) -> None:
+        if self._cycle is None or self._cycle.response_complete:
+            self.transport.close()
+        else:
+            self._cycle.keep_alive = False
+
+    # Parser callbacks
+
+    @override
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        self._head_bytes = self._head_fed = 0
+        self.url = b""
+        self.headers = []
+        self._raw_headers = []
+
+    @override
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+        if len(self.url) > self.limits.target_bytes:
+            raise TargetTooLong(f"the request target is longer than {self.limits.target_bytes} bytes")
+
+    @override
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > self.limits.head_bytes or len(self.headers) >= self.limits.headers:
+            raise self._head_too_large()
+        if self._in_head:
+            value = value.rstrip()
+            self._raw_headers.append((name, value))
+            self.headers.append((name.lower(), value))
+
+    @override
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        parser = self.parser
+        method = parser.get_method().decode("ascii")
+        version = parser.get_http_version()
+        if method == "CONNECT":
+            raise MethodNotAllowed("this is no forward proxy: CONNECT is not answered")
+        path, query, authority = split_target(self.url)
+        if authority is not None:
+            self._set_host(authority)
+        fields = dict(self.headers)
+        check_head(version, self.headers, fields)
+        raw_path = path.decode("ascii")
+        scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": version,
+            "method": method,
+            "scheme": self.scheme,
+            "path": unquote(raw_path) if "%" in raw_path else raw_path,
+            "raw_path": path,
+            "query_string": query,
+            "root_path": self.root_path,
+            "headers": self.headers,
+            "client": self.client,
+            "server": self.server,
+            "state": self.app_state.copy(),
+        }
+        cycle = Cycle(
+            self,
+            scope,
+            keep_alive=version == "1.1" and parser.should_keep_alive(),
+            expects_continue=fields.get(b"expect", b"").lower() == b"100-continue",
+            buffer_bytes=self.limits.buffer_bytes,
+        )
+        cycle.scope["extensions"] = {
+            "ai_proxy.headers": self._raw_headers,
+            "ai_proxy.disconnect": cycle.on_disconnect,
+            "ai_proxy.abort": cycle.abort,
+            "http.response.trailers": {},
+        }
+        self._reading = cycle
+        if self._cycle is None or self._cycle.response_complete:
+            self._begin(cycle)
+        else:
+            self._waiting.append(cycle)
+            self.pause_body()
+
+    @override
+    def on_body(self, body: bytes) -> None:
+        cycle = self._reading
+        assert cycle is not None  # noqa: S101 (the parser gives heads before bodies)
+        if not cycle.response_complete:
+            cycle.feed(body)
+            return
+        self._drained += len(body)
+        if self._drained > self.limits.linger_bytes and not self._deaf:
+            self._hang_up()
+
+    @override
+    def on_message_complete(self) -> None:
+        cycle = self._reading
+        assert cycle is not None  # noqa: S101 (the parser gives heads before ends)
+        cycle.end_body()
+        if cycle.response_complete:
+            self._deadline.set(self.limits.keep_alive_s)
+
+    # The cycle's side
+
+    def pause_body(self) -> None:
+        """Read no more; a client that leaves is noticed all the same."""
+        if not self.flow.read_paused and not self.transport.is_closing():
+            self.flow.pause_reading()
+            self._hangups.watch(self._fd, self._left_while_paused)
+
+    def resume_body(self) -> None:
+        """Read on."""
+        if self.flow.read_paused and not self.transport.is_closing():
+            self._hangups.forget(self._fd)
+            self.flow.resume_reading()
+
+    def expect_body(self) -> None:
+        """Read on, and fail the cycle if nothing comes in time."""
+        self.resume_body()
+        self._deadline.set(self.limits.body_idle_s)
+
+    def answered(self) -> None:
+        """Go on after a complete response: the next request that waits, a refusal, or the wait for another."""
+        self.server_state.total_requests += 1
+        cycle = self._cycle
+        if cycle is None or self.transport.is_closing():
+            return
+        if not cycle.keep_alive:
+            self._close() if cycle.body_complete else self._hang_up()
+        elif self._waiting:
+            self._begin(self._waiting.popleft())
+        elif self._refused is not None:
+            self._write_refusal(self._refused)
+        else:
+            self.resume_body()
+            if not cycle.body_complete:
+                self._drained = 0
+                self._deadline.set(self.limits.linger_s)
+            elif not self._in_head:
+                self._deadline.set(self.limits.keep_alive_s)
+
+    def break_off(self, *, reset: bool) -> None:
+        """End the connection in the middle of a response."""
+        self._deaf = True
+        if reset:
+            sock = self.transport.get_extra_info("socket")
+            if sock is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.transport.abort()
+        else:
+            self._close()
+
+    # Requests that can be answered
+
+    def _begin(self, cycle: Cycle) -> None:
+        self._cycle = cycle
+        task = self.loop.create_task(cycle.run(self.app))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    # Requests that can't
+
+    def _set_host(self, authority: bytes) -> None:
+        """An absolute-form target decides whom the request is for, whatever its Host says."""
+        self.headers = [(name, value) for name, value in self.headers if name != b"host"]
+        self.headers.append((b"host", authority))
+        self._raw_headers = [(name, value) for name, value in self._raw_headers if name.lower() != b"host"]
+        self._raw_headers.append((b"Host", authority))
+
+    def _head_goes_on(self, size: int, *, began: bool) -> None:
+        if began:
+            self._deadline.set(self.limits.head_s)
+            return
+        # A name or value without end is buffered by the parser and seen by no callback.
+        self._head_fed += size
+        if self._head_fed > self.limits.head_bytes:
+            self._refuse(self._head_too_large())
+
+    def _head_too_large(self) -> HeadersTooLarge:
+        limits = self.limits
+        return HeadersTooLarge(f"more than {limits.headers} header fields or {limits.head_bytes} bytes of them")
+
+    def _on_parse_error(self, error: httptools.HttpParserError) -> None:
+        reading = self._reading
+        if not self._in_head and reading is not None and reading.body_complete and not reading.keep_alive:
+            # Bytes after a request that said `Connection: close`.
+            self._deaf = True
+        else:
+            self._refuse(MalformedRequest(f"the request is not valid HTTP/1.1: {error}"))
+
+    def _refuse(self, error: ProxyError) -> None:
+        """Read no further: what follows can't be told from what is wrong. What was asked before is answered first."""
+        self._deaf = True
+        self._in_head = False
+        reading = self._reading
+        if reading is not None and not reading.body_complete:
+            if reading.response_complete:
+                self._hang_up()
+            else:
+                reading.fail_body(error)
+        elif self._cycle is None or self._cycle.response_complete:
+            self._write_refusal(error)
+        else:
+            self._refused = error
+
+    def _write_refusal(self, error: ProxyError) -> None:
+        self.transport.write(refusal(error, secrets.token_hex(8)))
+        self._hang_up()
+
+    # Ends
+
+    def _hang_up(self) -> None:
+        """Send no more, and give the client time to read the answer: closing now could reset it away."""
+        self._deaf = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self._deadline.set(self.limits.linger_s)
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        self.transport.close()
+        self._deadline.set(self.limits.stall_s)
+
+    def _lose_client(self) -> None:
+        self._deaf = True
+        self._hangups.forget(self._fd)
+        self._waiting.clear()
+        if self._cycle is not None:
+            self._cycle.disconnect()
+
+    def _left_while_paused(self) -> None:
+        self._lose_client()
+        self.transport.abort()
+
+    def _expired(self) -> None:
+        cycle = self._cycle
+        if self._deaf and (cycle is None or cycle.response_complete or cycle.disconnected):
+            self.transport.abort()
+        elif self._in_head:
+            self._refuse(ClientTooSlow(f"the request's head did not arrive within {self.limits.head_s:g} s"))
+        elif cycle is None or cycle.response_complete:
+            self._close()
+        elif cycle.waiting_for_body:
+            self._deaf = True
+            cycle.fail_body(ClientTooSlow(f"no byte of the body arrived for {self.limits.body_idle_s:g} s"))
+
+    def _stalled(self) -> None:
+        self._lose_client()
+        self.transport.abort()
