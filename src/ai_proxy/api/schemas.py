@@ -1,0 +1,119 @@
+"""What the management API says on the wire. Never the internal dataclasses: these change only with the API."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Wire(BaseModel):
+    """Base of all wire models."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Problem(Wire):
+    """An error of the management API."""
+
+    detail: str = Field(description="What is wrong and what to do.", examples=["no service 'chta' in the config"])
+    code: str = Field(description="The kind of error.", examples=["service_not_found"])
+    request_id: str = Field(description="Names this request in the log.", examples=["5f0c1d6e9a7b4c32"])
+
+
+class PlacementOut(Wire):
+    """What a replica holds."""
+
+    devices: list[str] = Field(description="Indices of its GPUs, as nvidia-smi shows them.", examples=[["0"]])
+    vram_mb: int = Field(description="Reserved on each of them, in MiB.", examples=[9000])
+    memory_mb: int = Field(description="Reserved of the host's memory, in MiB.", examples=[2048])
+
+
+class FailureOut(Wire):
+    """Why a service's last life broke."""
+
+    message: str = Field(description="The cause.", examples=["chat exited with code 1 while it was loading"])
+    log_tail: list[str] = Field(description="The engine's last lines.", examples=[["error: out of memory"]])
+    retry_in_s: float = Field(description="Not started again before this many seconds.", examples=[4.0])
+
+
+class ServiceOut(Wire):
+    """A service and its replica."""
+
+    id: str = Field(description="Its id in the config.", examples=["chat"])
+    type: str = Field(description="The engine inside.", examples=["vllm"])
+    runtime: str = Field(description="What starts it.", examples=["docker"])
+    models: list[str] = Field(description="Model names that lead to it.", examples=[["chat", "gpt-4o-mini"]])
+    state: Literal["stopped", "queued", "starting", "loading", "ready", "draining", "stopping", "failed"] = Field(
+        description="Where its replica is in its life.", examples=["ready"]
+    )
+    doing: str = Field(description="What a start is doing, or what it waits for.", examples=["pulling image, 41 %"])
+    in_flight: int = Field(description="Requests on its replica.", examples=[3])
+    waiting: int = Field(description="Requests that wait for it.", examples=[0])
+    busy: bool = Field(description="Its engine works though no request may be open.", examples=[False])
+    pinned: bool = Field(description="Never evicted, never stopped for being idle.", examples=[False])
+    instance: str | None = Field(description="The runtime's name for its replica.", examples=["4f2a9c31b7d0"])
+    placement: PlacementOut | None = Field(description="What its replica holds; null while it holds nothing.")
+    ready_for_s: float | None = Field(description="How long it has been ready, in seconds.", examples=[812.4])
+    idle_for_s: float | None = Field(description="How long it has been idle, in seconds.", examples=[12.0])
+    failure: FailureOut | None = Field(description="Why its last life broke; null if it did not.")
+
+
+class DeviceOut(Wire):
+    """A device and who holds what of it."""
+
+    id: str = Field(description="Index as nvidia-smi shows it.", examples=["0"])
+    uuid: str = Field(description="UUID as its driver says it.", examples=["GPU-5d2c1f0e"])
+    name: str = Field(description="The product's name.", examples=["NVIDIA GeForce RTX 4090"])
+    vram_mb: int = Field(description="Capacity in MiB.", examples=[24576])
+    reserved_mb: int = Field(description="Reserved, in MiB.", examples=[9000])
+    holders: dict[str, int] = Field(description="Who reserved how much, in MiB.", examples=[{"chat": 9000}])
+
+
+class MemoryOut(Wire):
+    """The host's memory and who holds what of it."""
+
+    memory_mb: int = Field(description="What services may reserve, in MiB.", examples=[65536])
+    reserved_mb: int = Field(description="Reserved, in MiB.", examples=[2048])
+    holders: dict[str, int] = Field(description="Who reserved how much, in MiB.", examples=[{"chat": 2048}])
+
+
+class ResourcesOut(Wire):
+    """All that services share."""
+
+    devices: list[DeviceOut] = Field(description="The GPUs.")
+    memory: MemoryOut = Field(description="The host's memory.")
+
+
+class RequestOut(Wire):
+    """A request in the house."""
+
+    id: str = Field(description="Its request id.", examples=["5f0c1d6e9a7b4c32"])
+    service: str = Field(description="Where it was routed to.", examples=["chat"])
+    state: Literal["waiting", "running"] = Field(description="Whether it has its grant.", examples=["running"])
+    age_s: float = Field(description="Since it arrived, in seconds.", examples=[1.7])
+
+
+class ReloadOut(Wire):
+    """What a reload changed."""
+
+    added: list[str] = Field(description="New services.", examples=[["whisper"]])
+    removed: list[str] = Field(description="Services that drain and stop.", examples=[[]])
+    restarts: list[str] = Field(description="Services whose replicas are replaced.", examples=[["chat"]])
+    live: list[str] = Field(description="Services changed without a restart.", examples=[["embed"]])
+    settings: list[str] = Field(description="Other keys that changed.", examples=[["log.level"]])
+    deferred: list[str] = Field(description="Keys that count only from the next start on.", examples=[["server.port"]])
+
+
+class HealthOut(Wire):
+    """The proxy is alive."""
+
+    status: Literal["ok"] = Field(description="Always ok.", examples=["ok"])
+    version: str = Field(description="Version of the proxy.", examples=["0.1.0"])
+
+
+class ReadyOut(Wire):
+    """The proxy takes requests."""
+
+    status: Literal["ready", "degraded"] = Field(
+        description="degraded: some runtime does not answer.", examples=["ready"]
+    )
+    services: dict[str, int] = Field(description="Services by state.", examples=[{"ready": 1, "stopped": 4}])
