@@ -13,6 +13,7 @@ from uuid import uuid4
 from loguru import logger
 
 from ai_proxy.config.models import ServiceConfig
+from ai_proxy.engines.registry import port_of
 from ai_proxy.errors import RuntimeUnavailable, StartFailed
 from ai_proxy.runtimes.base import Exit, Instance, InstanceSpec, Progress
 from ai_proxy.runtimes.docker_containers import Containers, NameTaken
@@ -151,7 +152,7 @@ class DockerRuntime:
         await self._engine.close()
 
     async def _launch(self, spec: InstanceSpec, progress: Progress) -> Instance:
-        port = _port(spec.config)
+        port = port_of(spec.config)
         networks = networks_of(spec.config)
         publish = await self._must_publish(networks[0])
         progress("creating container")
@@ -265,7 +266,3 @@ def _image(config: ServiceConfig) -> str:
     if config.image is None:
         raise StartFailed("no image: the docker runtime needs one")
     return config.image
-
-
-def _port(config: ServiceConfig) -> int:
-    return config.port or 8080

@@ -16,8 +16,9 @@ from ai_proxy.runtimes.base import Exit
 from ai_proxy.runtimes.docker_engine import Engine, EngineRefused
 from ai_proxy.runtimes.docker_logs import LogLines
 from ai_proxy.runtimes.docker_state import ContainerState, cause_of, read_state
+from ai_proxy.runtimes.ring import TAIL_LINES
 
-_TAIL_LINES = 30
+_TAIL_LINE_CHARS = 500
 _CHUNK_BYTES = 64 * 1024
 _POLL_S = 0.05
 
@@ -188,11 +189,11 @@ class Containers:
 
     async def _tail(self, container: str) -> tuple[str, ...]:
         """The last lines, as far as they are to be had in time: an end is told with or without them."""
-        tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        tail: deque[str] = deque(maxlen=TAIL_LINES)
         try:
             async with asyncio.timeout(self._engine.deadlines.call_s):
-                async for line in self.lines(container, tail=_TAIL_LINES):
-                    tail.append(line)
+                async for line in self.lines(container, tail=TAIL_LINES):
+                    tail.append(line[:_TAIL_LINE_CHARS])
         except (TimeoutError, RuntimeUnavailable):
             pass
         return tuple(tail)

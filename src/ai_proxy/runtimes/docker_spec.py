@@ -49,7 +49,7 @@ def create_body(spec: InstanceSpec, labels: Mapping[str, str], port: int, *, pub
         port: Where the server in the container listens.
         publish: Whether the port is published on a free port of 127.0.0.1.
     """
-    config, values = spec.config, placeholders(spec, port)
+    config, values = spec.config, spec.placeholders(port)
     devices = spec.placement.devices
     body = {
         "Image": config.image,
@@ -65,18 +65,6 @@ def create_body(spec: InstanceSpec, labels: Mapping[str, str], port: int, *, pub
     if publish:
         body["ExposedPorts"] = {f"{port}/tcp": {}}
     return {key: value for key, value in body.items() if value is not None}
-
-
-def placeholders(spec: InstanceSpec, port: int) -> Mapping[str, str | int | float]:
-    """The values of `{name}` in command, args and environment."""
-    placement = spec.placement
-    return {
-        **spec.config.vars,
-        "port": port,
-        "id": spec.service,
-        "gpu_count": len(placement.devices),
-        "vram_fraction": placement.vram_fraction,
-    }
 
 
 def networks_of(config: ServiceConfig) -> tuple[str, ...]:
