@@ -1,7 +1,7 @@
-"""The inventory: which devices this machine has, and what a placement on them looks like.
+"""The vocabulary of devices: what one is, and what a placement on some of them looks like.
 
-Owns the vocabulary `Device` and `Placement` and the detection of NVIDIA GPUs (NVML) and host memory. It decides
-nothing: what fits is the ledger's question, who leaves is the planner's.
+Pure data. Which devices this machine has is found out by `inventory.py`; what fits is the ledger's question, who
+leaves is the planner's.
 """
 
 from dataclasses import dataclass
