@@ -14,7 +14,6 @@ from pathlib import Path
 from watchfiles import awatch
 
 _DEBOUNCE_MS = 200
-_LOOK_ANYWAY_MS = 5_000
 _RETRY_S = 1.0
 
 
@@ -23,13 +22,16 @@ class Watcher:
 
     Args:
         path: The config file. Its content at this moment is what changes are measured against.
+        look_every_s: How often to look without an event: events can be lost, on network mounts for one, and there is
+            a moment before the watch stands.
 
     Example:
         `async for _ in Watcher(path): reload()`
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, look_every_s: float = 2.0) -> None:
         self._path = path
+        self._look_every_s = look_every_s
         self._digest = _digest(path)
 
     def __repr__(self) -> str:
@@ -55,10 +57,8 @@ class Watcher:
             debounce=_DEBOUNCE_MS,
             step=50,
             recursive=False,
-            # Events can be lost (network mounts, the moment before the watch stands): look now and then without one.
-            rust_timeout=_LOOK_ANYWAY_MS,
+            rust_timeout=int(self._look_every_s * 1000),
             yield_on_timeout=True,
-            raise_interrupt=False,
         )
         async with aclosing(events):
             async for _ in events:
