@@ -51,4 +51,5 @@ class Placement:
         """
         if not self.devices:
             return 0.0
-        return int(self.vram_mb / min(device.vram_mb for device in self.devices) * 100) / 100
+        smallest_mb = min(device.vram_mb for device in self.devices)
+        return min(self.vram_mb * 100 // smallest_mb, 100) / 100

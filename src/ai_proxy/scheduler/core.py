@@ -54,7 +54,8 @@ def _take(turn: Turn, event: Event) -> None:  # noqa: C901, PLR0912  # a flat di
         case do.Left(waiter):
             turn.dequeue(waiter)
         case do.Closed(service):
-            turn.rearm_idle(turn.state.replicas[service])
+            if (replica := turn.state.replicas.get(service)) is not None:
+                turn.rearm_idle(replica)
         case do.Reported():
             _report(turn, event)
         case do.Unhealthy(service, failure):
@@ -70,10 +71,10 @@ def _take(turn: Turn, event: Event) -> None:  # noqa: C901, PLR0912  # a flat di
         case do.Removed(service):
             _remove(turn, turn.state.replicas[service])
         case do.Held(service, failure):
-            _hold(turn, turn.state.replicas[service], failure)
+            _hold(turn, service, failure)
         case do.Released(service):
-            turn.state.replicas[service].held = False
-            turn.state.replicas[service].failure = None
+            if (replica := turn.state.replicas.get(service)) is not None:
+                replica.held, replica.blocked = False, None
         case do.ShutDown(keep):
             _shut_down(turn, keep)
         case do.Tick():
@@ -102,6 +103,7 @@ def _arrive(turn: Turn, waiter: Waiter) -> None:
 def _report(turn: Turn, event: do.Reported) -> None:
     replica = turn.state.replicas[event.service]
     kind = event.event
+    machine.step(replica.state, kind)  # raises before anything has changed
     if kind is machine.Event.ADOPTED and event.instance is not None:
         replica.live = Live(event.instance.placement, replica.spec.max_in_flight)
         turn.state.ledger.reserve(event.service, event.instance.placement)
@@ -112,27 +114,36 @@ def _report(turn: Turn, event: do.Reported) -> None:
         return
     if kind is machine.Event.GONE and replica.broken:
         kind = machine.Event.LOST
+    elif kind is machine.Event.GONE and replica.live is not None and replica.live.ready_at is not None:
+        replica.failures = 0  # it lived and ended as it should
     turn.move(replica, kind, str(kind))
 
 
 def _break(turn: Turn, replica: Replica, failure: CannotServe) -> None:
     """A life ended that should not have: count it, and tell those who wait for a start that failed."""
-    live, now = replica.live, turn.now
-    steady = live is not None and live.ready_at is not None and now - live.ready_at >= STEADY_S
-    replica.failures = 0 if steady else replica.failures + 1
-    replica.retry_at = now if steady else now + delay_s(replica.failures, turn.state.random.random())
-    replica.failure, replica.broken = failure, True
+    live = replica.live
+    steady = live is not None and live.ready_at is not None and turn.now - live.ready_at >= STEADY_S
+    _blame(turn, replica, failure, steady=steady)
     turn.move(replica, machine.Event.BROKE, failure.message)
     if not steady:
-        turn.reject_all(replica, failure, replica.retry_at - now)
+        replica.wanted_since = None
+        turn.reject_all(replica, failure, max(replica.retry_at - turn.now, 0.0))
 
 
 def _sicken(turn: Turn, replica: Replica, failure: CannotServe) -> None:
     """A replica stopped answering its health check: it takes nothing new, and is replaced when it is idle."""
-    if replica.state is State.READY:
-        replica.failures, replica.failure, replica.broken = replica.failures + 1, failure, True
-        replica.retry_at = turn.now + delay_s(replica.failures, turn.state.random.random())
+    if replica.state in {State.READY, State.DRAINING}:
+        _blame(turn, replica, failure, steady=False)
         turn.retire(replica, failure.message)
+
+
+def _blame(turn: Turn, replica: Replica, failure: CannotServe, *, steady: bool) -> None:
+    """Note why a life ends and when the next may begin; what is found of it later is but an echo."""
+    if replica.broken:
+        return
+    replica.failures = 0 if steady else replica.failures + 1
+    replica.retry_at = turn.now if steady else turn.now + delay_s(replica.failures, turn.state.random.random())
+    replica.failure, replica.broken = failure, True
 
 
 def _set_busy(turn: Turn, replica: Replica, *, busy: bool) -> None:
@@ -144,7 +155,7 @@ def _set_busy(turn: Turn, replica: Replica, *, busy: bool) -> None:
 
 def _want(turn: Turn, replica: Replica) -> None:
     replica.failures, replica.retry_at = 0, 0.0
-    if replica.state is not State.READY and replica.wanted_since is None:
+    if replica.state is not State.READY and replica.wanted_since is None and not turn.state.closing:
         replica.wanted_since = turn.now
         turn.state.interested.add(replica.spec.id)
         turn.state.arm(turn.claim_at(replica), replica.spec.id)
@@ -158,9 +169,7 @@ def _stop(turn: Turn, replica: Replica, reason: str, *, restart: bool) -> None:
         turn.move(replica, machine.Event.RESET, reason)
     turn.retire(replica, reason)
     if restart:
-        replica.failures, replica.retry_at = 0, 0.0
-        replica.wanted_since = turn.now
-        turn.state.interested.add(replica.spec.id)
+        _want(turn, replica)
 
 
 def _configure(turn: Turn, spec: do.ServiceSpec, *, replace: bool) -> None:
@@ -182,16 +191,19 @@ def _remove(turn: Turn, replica: Replica) -> None:
     turn.forget(replica)
 
 
-def _hold(turn: Turn, replica: Replica, failure: CannotServe | None) -> None:
-    replica.held = True
-    if failure is not None:
-        replica.failure = failure
-        turn.reject_all(replica, failure, BUSY_RETRY_S)
+def _hold(turn: Turn, service: str, failure: CannotServe | None) -> None:
+    replica = turn.state.replicas.get(service)
+    if replica is None:
+        return
+    replica.held, replica.blocked = True, failure
+    if replica.state is State.QUEUED:
+        turn.move(replica, machine.Event.UNWANTED, "what its runtime runs is not known yet")
 
 
 def _shut_down(turn: Turn, keep: frozenset[str]) -> None:
     turn.state.closing = True
-    for replica in turn.state.replicas.values():
+    turn.state.ready.clear()
+    for replica in list(turn.state.replicas.values()):
         replica.wanted_since = None
         turn.reject_all(replica, Draining("the proxy is shutting down"), BUSY_RETRY_S)
         if replica.spec.id not in keep and replica.state is not State.STOPPING:
@@ -203,9 +215,7 @@ def _look(turn: Turn, replica: Replica) -> None:
     for waiter in [w for w in replica.queue.values() if w.deadline <= turn.now]:
         turn.dequeue(waiter)
         turn.reject(waiter, _timeout(turn, replica, waiter))
-    if replica.queue:
-        nearest = min(waiter.deadline for waiter in replica.queue.values())
-        turn.state.arm(min(nearest, turn.claim_at(replica)), replica.spec.id)
+    turn.watch_wait(replica)
     _idle_out(turn, replica)
 
 

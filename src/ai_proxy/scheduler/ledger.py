@@ -37,7 +37,7 @@ class Demand:
         """
         wants = []
         if self.gpus and self.vram_mb is None:
-            wants.append("a GPU to itself" if self.gpus == 1 else f"{self.gpus} GPUs to itself")
+            wants.append("a GPU to itself" if self.gpus == 1 else f"{self.gpus} GPUs to themselves")
         elif self.gpus:
             wants.append(f"{self.gpus} GPU{'s' * (self.gpus > 1)} with {self.vram_mb:,} MB" + " each" * (self.gpus > 1))
         if self.memory_mb:
@@ -83,7 +83,9 @@ class Ledger:
             400
         """
         return device.vram_mb - sum(
-            min(placement.vram_mb, device.vram_mb) for placement in self._held.values() if device in placement.devices
+            min(placement.vram_mb, device.vram_mb)
+            for placement in self._held.values()
+            if any(held.uuid == device.uuid for held in placement.devices)
         )
 
     def reserve(self, holder: str, placement: Placement) -> None:

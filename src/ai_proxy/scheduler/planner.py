@@ -89,7 +89,7 @@ def plan(demand: Demand, ledger: Ledger, residents: Sequence[Resident]) -> Plan:
     if (placement := ledger.fit(demand)) is not None:
         return Start(placement, "it fits")
     # 2
-    if ledger.without(resident.holder for resident in residents if not resident.pinned).fit(demand) is None:
+    if ledger.without(r.holder for r in residents if r.leaving or not r.pinned).fit(demand) is None:
         return Refuse(_never(demand, ledger, residents))
     # 3
     leaving = [resident.holder for resident in residents if resident.leaving]
@@ -136,11 +136,12 @@ def _needed(victims: list[str], suffices: Callable[[list[str]], bool]) -> tuple[
 def _never(demand: Demand, ledger: Ledger, residents: Sequence[Resident]) -> str:
     if ledger.without(resident.holder for resident in residents).fit(demand) is not None:
         pinned = [resident.holder for resident in residents if resident.pinned]
-        return f"it needs {demand}; {_names(pinned)} hold it and are pinned"
+        return f"it needs {demand}, which pinned services hold: {_names(pinned)}"
     if demand.pins:
         return f"it needs {demand} on {', '.join(demand.pins)}; this machine does not have that"
     if demand.gpus > len(ledger.devices):
-        return f"it needs {demand}; this machine has {len(ledger.devices)} GPUs: set resources.gpus or devices"
+        has = len(ledger.devices)
+        return f"it needs {demand}; this machine has {has} GPU{'s' * (has != 1)}: set resources.gpus or devices"
     largest = max((device.vram_mb for device in ledger.devices), default=0)
     return f"it needs {demand}; the largest GPU has {largest:,} MB and the host {ledger.memory_mb:,} MB"
 

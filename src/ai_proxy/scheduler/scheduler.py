@@ -85,6 +85,7 @@ class Scheduler:
         self._settling: dict[str, list[asyncio.Future[None]]] = {}
 
         self._inbox: deque[do.Event] = deque()
+        self._stepping = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
 
@@ -248,13 +249,16 @@ class Scheduler:
     def _step(self, event: do.Event) -> None:
         """Take an event; one that comes while another is being carried out takes its turn after it."""
         self._inbox.append(event)
-        if len(self._inbox) > 1:
+        if self._stepping:
             return
-        while self._inbox:
-            for action in core.step(self.state, self._clock(), self._inbox[0]):
-                self._carry_out(action)
-            self._inbox.popleft()
-        self._set_timer()
+        self._stepping = True
+        try:
+            while self._inbox:
+                for action in core.step(self.state, self._clock(), self._inbox.popleft()):
+                    self._carry_out(action)
+        finally:
+            self._stepping = False
+            self._set_timer()
         for service in [service for service in self._settling if self._is_settled(service)]:
             for future in self._settling.pop(service):
                 if not future.done():

@@ -6,6 +6,7 @@ unless an even older waiter is to be served by them.
 """
 
 import math
+from collections.abc import Sequence
 
 from ai_proxy.devices import Placement
 from ai_proxy.errors import NoRoom, StartFailed
@@ -21,28 +22,31 @@ from ai_proxy.services.machine import State
 def settle(turn: Turn) -> None:
     """Do what the state allows, oldest interest first, until nothing more follows."""
     state = turn.state
-    for service in list(state.draining):
-        _drained(turn, state.replicas[service])
-    if not state.interested:
-        return
-    interested = [state.replicas[service] for service in state.interested]
-    interested.sort(key=lambda replica: replica.interest_since)
-    for replica in interested:
-        _serve(turn, replica)
-    _place(turn, [replica for replica in interested if replica.state is State.QUEUED])
+    _review_drains(turn)
+    while state.interested:
+        interested = [state.replicas[service] for service in state.interested]
+        interested.sort(key=lambda replica: replica.interest_since)
+        for replica in interested:
+            _serve(turn, replica)
+        _place(turn, [replica for replica in interested if replica.state is State.QUEUED])
+        if not _review_drains(turn):
+            return
 
 
-def _drained(turn: Turn, replica: Replica) -> None:
-    """Finish a drain that has nothing left to wait for; call one off that nobody needs any more."""
-    live = replica.live
-    if live is None:
-        return
-    claimant = turn.state.replicas.get(live.drained_for) if live.drained_for else None
-    if live.is_idle:
-        turn.move(replica, machine.Event.UNWANTED, "drained", Eviction.CLAIM if live.drained_for else None)
-    elif live.drained_for and not _still_claims(claimant):
-        live.drained_for = None
-        turn.move(replica, machine.Event.RESUME, "its room is not needed any more")
+def _review_drains(turn: Turn) -> bool:
+    """Call off drains that nobody needs any more, finish those with nothing left to wait for; was there any?"""
+    before = len(turn.actions)
+    for service in list(turn.state.draining):
+        replica = turn.state.replicas[service]
+        live = replica.live
+        if live is None:
+            continue
+        if live.drained_for and not _still_claims(turn.state.replicas.get(live.drained_for)):
+            live.drained_for = None
+            turn.move(replica, machine.Event.RESUME, "its room is not needed any more")
+        elif live.is_idle:
+            turn.move(replica, machine.Event.UNWANTED, "drained", Eviction.CLAIM if live.drained_for else None)
+    return len(turn.actions) > before
 
 
 def _still_claims(claimant: Replica | None) -> bool:
@@ -59,9 +63,9 @@ def _serve(turn: Turn, replica: Replica) -> None:
             turn.dequeue(waiter)
             live.open += 1
             turn.actions.append(do.Admit(waiter, live))
-    elif replica.held:
-        if replica.failure is not None:
-            turn.reject_all(replica, replica.failure, BUSY_RETRY_S)
+    elif replica.held and replica.state in {State.STOPPED, State.FAILED}:
+        if replica.blocked is not None:
+            turn.reject_all(replica, replica.blocked, BUSY_RETRY_S)
     elif replica.state is State.FAILED and replica.retry_at > turn.now:
         turn.reject_all(replica, replica.failure or StartFailed("unknown"), replica.retry_at - turn.now)
         replica.wanted_since = None
@@ -84,6 +88,7 @@ def _place(turn: Turn, queued: list[Replica]) -> None:
         for holder, placement in promised.items():
             ledger.reserve(holder, placement)
             residents.append(Resident(holder, math.inf, idle=False))
+        claimed: Sequence[str] = ()
         verdict = plan(replica.spec.demand, ledger, residents)
         match verdict:
             case Start(placement, reason):
@@ -92,47 +97,54 @@ def _place(turn: Turn, queued: list[Replica]) -> None:
                 for victim in victims:
                     turn.end(turn.state.replicas[victim], f"evicted for {replica.spec.id}: {reason}", Eviction.ROOM)
             case Wait():
-                _claim(turn, replica, ledger, residents)
+                claimed = _claim(turn, replica, ledger, residents)
             case Refuse(reason):
                 turn.move(replica, machine.Event.UNWANTED, reason)
                 turn.reject_all(replica, NoRoom(f"{replica.spec.id} can't be started: {reason}"), None)
                 replica.wanted_since = None
                 turn.lose_interest(replica)
         turn.explain(replica, type(verdict).__name__.lower(), verdict.reason)
-        if replica.state is State.QUEUED and (room := _coming(turn, replica, ledger)) is not None:
+        if replica.state is State.QUEUED and (room := _coming(turn, replica, ledger, claimed)) is not None:
             promised[f"{replica.spec.id} (waiting)"] = room
 
 
-def _claim(turn: Turn, replica: Replica, ledger: Ledger, residents: list[Resident]) -> None:
-    """Drain what is in the way of a service that has waited for long enough."""
+def _claim(turn: Turn, replica: Replica, ledger: Ledger, residents: list[Resident]) -> Sequence[str]:
+    """Drain what is in the way of a service that has waited for long enough.
+
+    A replica that somebody younger waits for is let load first: it has to leave as soon as it has served them.
+
+    Returns:
+        Who has to leave, now or later.
+    """
     since = replica.interest_since
-    leaving = [resident.holder for resident in residents if resident.leaving]
-    rest = ledger.without(leaving)
+    rest = ledger.without(resident.holder for resident in residents if resident.leaving)
     if turn.now < since + turn.state.settings.claim_after_s or rest.fit(replica.spec.demand) is not None:
-        return
+        return ()
     replicas = turn.state.replicas
     younger = [
         resident
         for resident in residents
-        if resident.holder in turn.state.ready and replicas[resident.holder].interest_since > since
+        if resident.holder in replicas and not resident.leaving and replicas[resident.holder].interest_since > since
     ]
-    for victim in make_room(replica.spec.demand, rest, younger) or ():
-        live = turn.state.ready[victim]
-        live.drained_for = replica.spec.id
-        turn.retire(replicas[victim], f"{replica.spec.id} has waited {turn.now - since:.0f} s for its room")
+    victims = make_room(replica.spec.demand, rest, younger) or ()
+    for victim in (replicas[holder] for holder in victims):
+        if victim.state is State.READY or victim.interest_since == math.inf:
+            reason = f"{replica.spec.id} has waited {turn.now - since:.0f} s for its room"
+            turn.retire(victim, reason, claimant=replica.spec.id)
+    return victims
 
 
-def _coming(turn: Turn, replica: Replica, ledger: Ledger) -> Placement | None:
-    """The room that a waiting service will have once those on their way out have left."""
+def _coming(turn: Turn, replica: Replica, ledger: Ledger, claimed: Sequence[str]) -> Placement | None:
+    """The room that a waiting service will have once those have left who are on their way out or claimed."""
     leaving = [resident.holder for resident in _residents(turn) if resident.leaving]
-    return ledger.without(leaving).fit(replica.spec.demand)
+    return ledger.without([*leaving, *claimed]).fit(replica.spec.demand)
 
 
 def _residents(turn: Turn) -> list[Resident]:
     return [
         Resident(
             service,
-            last_used=replica.live.last_used,
+            last_used=replica.live.last_used if replica.live.ready_at is not None else math.inf,
             idle=replica.is_idle,
             pinned=replica.spec.pinned,
             leaving=replica.state in {State.DRAINING, State.STOPPING},

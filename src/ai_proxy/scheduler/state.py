@@ -18,6 +18,7 @@ from ai_proxy.scheduler.ledger import Demand, Ledger
 from ai_proxy.services import machine
 
 UNLIMITED = 1 << 62
+_SPARE_TIMERS = 64
 
 BUSY_RETRY_S = 5.0
 """What `Retry-After` says where no better guess exists, seconds."""
@@ -99,6 +100,7 @@ class Replica:
         failures: How often in a row it broke.
         retry_at: Not started before this time.
         held: Not started at all for now: what its runtime runs is not known yet.
+        blocked: Why nobody need wait for that: its runtime does not answer.
         broken: Its life ended, or will end, in a failure.
         removed: It left the config: it is forgotten as soon as it has stopped.
         verdict: What the planner last said about it.
@@ -114,6 +116,7 @@ class Replica:
     failures: int = 0
     retry_at: float = 0.0
     held: bool = False
+    blocked: CannotServe | None = None
     broken: bool = False
     removed: bool = False
     verdict: str = ""
@@ -152,7 +155,7 @@ class SchedulerState:
         seed: For the jitter of back-offs.
 
     Attributes:
-        ready: The ready table: the life of each replica that takes new requests, by service.
+        ready: The ready table: the life of each replica that takes new requests, by service; empty once closing.
         waiting: How many requests wait, over all services.
         interested: Services somebody waits for.
         draining: Services in DRAINING.
@@ -188,6 +191,8 @@ class SchedulerState:
             replica.look_at = at
             self._timer_count += 1
             heapq.heappush(self._timers, (at, self._timer_count, service))
+            if len(self._timers) > 2 * len(self.replicas) + _SPARE_TIMERS:
+                self._drop_stale_timers()
 
     def due(self, now: float) -> Iterable[Replica]:
         """Take the replicas whose time to be looked at has come."""
@@ -197,6 +202,12 @@ class SchedulerState:
             if replica is not None and replica.look_at == at:
                 replica.look_at = math.inf
                 yield replica
+
+    def _drop_stale_timers(self) -> None:
+        """Keep what will still be looked at: a replica's time is often moved forward long before the old one comes."""
+        looks = {replica.spec.id: replica.look_at for replica in self.replicas.values()}
+        self._timers = [timer for timer in self._timers if looks.get(timer[2]) == timer[0]]
+        heapq.heapify(self._timers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,9 @@ class Turn:
         if replica.state is State.READY and live is not None:
             if live.ready_at is None:
                 live.ready_at = live.last_used = self.now
-            replica.broken, replica.verdict = False, ""
-            state.ready[service] = live
+            replica.verdict = ""
+            if not state.closing:
+                state.ready[service] = live
         else:
             state.ready.pop(service, None)
         if replica.state is State.DRAINING:
@@ -59,12 +60,14 @@ class Turn:
         replica.live = Live(placement, replica.spec.max_in_flight)
         self.move(replica, machine.Event.PLACED, reason)
 
-    def retire(self, replica: Replica, reason: str) -> None:
-        """End a replica without cutting what is open on it."""
-        if replica.state is State.READY and replica.live is not None and not replica.live.is_idle:
+    def retire(self, replica: Replica, reason: str, claimant: str | None = None) -> None:
+        """End a replica without cutting what is open on it; a drain for a claimant lasts as long as its claim."""
+        if replica.live is not None:
+            replica.live.drained_for = claimant
+        if replica.state is State.READY and not replica.is_idle:
             self.move(replica, machine.Event.DRAIN, reason)
         elif replica.state is not State.DRAINING:
-            self.end(replica, reason)
+            self.end(replica, reason, Eviction.CLAIM if claimant else None)
 
     def end(self, replica: Replica, reason: str, eviction: Eviction | None = None) -> None:
         """Have a replica end now, whatever is open on it; a no-op where nothing can be ended."""
@@ -107,6 +110,11 @@ class Turn:
         for waiter in list(replica.queue.values()):
             self.dequeue(waiter)
             self.reject(waiter, error.renewed(service=replica.spec.id, retry_after_s=retry_after_s))
+
+    def watch_wait(self, replica: Replica) -> None:
+        """Have a service looked at when its wait becomes a claim, or a waiter's time is over."""
+        nearest = min((waiter.deadline for waiter in replica.queue.values()), default=math.inf)
+        self.state.arm(min(nearest, self.claim_at(replica)), replica.spec.id)
 
     def claim_at(self, replica: Replica) -> float:
         """When the service's oldest waiter may drain others; infinity once that time has come."""

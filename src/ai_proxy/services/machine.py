@@ -8,63 +8,64 @@ A failure passes through STOPPING wherever something may be left to remove, so t
 that nothing runs and nothing is held.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from typing import Self
 
 
-class State(StrEnum):
+class Word(StrEnum):
+    """A word of the table that says what it means.
+
+    Attributes:
+        about: Its meaning, one sentence.
+    """
+
+    about: str
+
+    def __new__(cls, value: str, about: str) -> Self:
+        """Make a member of its value and its meaning."""
+        member = str.__new__(cls, value)
+        member._value_, member.about = value, about
+        return member
+
+
+class State(Word):
     """Where a replica is in its life."""
 
-    STOPPED = "stopped"
-    QUEUED = "queued"
-    STARTING = "starting"
-    LOADING = "loading"
-    READY = "ready"
-    DRAINING = "draining"
-    STOPPING = "stopping"
-    FAILED = "failed"
+    STOPPED = "stopped", "Nothing runs, nothing is held."
+    QUEUED = "queued", "Somebody needs it; it waits for room."
+    STARTING = "starting", "Its room is reserved; its runtime pulls, creates and starts."
+    LOADING = "loading", "It runs and has an address; its engine is not ready yet."
+    READY = "ready", "It takes requests."
+    DRAINING = "draining", "It takes no new requests; open ones finish."
+    STOPPING = "stopping", "Its runtime ends it; its room is held until it is confirmed gone."
+    FAILED = "failed", "It broke. Nothing runs, nothing is held; it is not started again before its back-off is over."
 
 
-class Event(StrEnum):
+class Event(Word):
     """What may happen to a replica."""
 
-    WANTED = "wanted"
-    """Somebody needs it."""
-    UNWANTED = "unwanted"
-    """Nobody needs it any more, or its room is needed elsewhere."""
-    PLACED = "placed"
-    """Room was reserved for it."""
-    LAUNCHED = "launched"
-    """Its runtime started it; it has an address."""
-    ADOPTED = "adopted"
-    """It was found running, from a former life of the proxy."""
-    HEALTHY = "healthy"
-    """It answers its health check."""
-    BROKE = "broke"
-    """It exited, let its start-up deadline pass, or could not be started."""
-    DRAIN = "drain"
-    """It takes no new requests; open ones finish."""
-    RESUME = "resume"
-    """Its drain is called off."""
-    GONE = "gone"
-    """Its runtime confirmed that it ended, as it was asked to."""
-    LOST = "lost"
-    """Its runtime confirmed that nothing is left of a replica that broke."""
-    RESET = "reset"
-    """An operator forgave its failures."""
+    WANTED = "wanted", "Somebody needs it."
+    UNWANTED = "unwanted", "Nobody needs it any more, or its room is needed elsewhere."
+    PLACED = "placed", "Room was reserved for it."
+    LAUNCHED = "launched", "Its runtime started it; it has an address."
+    ADOPTED = "adopted", "It was found running, from a former life of the proxy."
+    HEALTHY = "healthy", "It answers its health check."
+    BROKE = "broke", "It exited, let its start-up deadline pass, or could not be started."
+    DRAIN = "drain", "It takes no new requests; open ones finish."
+    RESUME = "resume", "Its drain is called off."
+    GONE = "gone", "Its runtime confirmed that it ended, as it was asked to."
+    LOST = "lost", "Its runtime confirmed that nothing is left of a replica that broke."
+    RESET = "reset", "An operator forgave its failures."
 
 
-class Action(StrEnum):
+class Action(Word):
     """What a transition asks to be carried out."""
 
-    LAUNCH = "launch"
-    """Have the runtime start it."""
-    PROBE = "probe"
-    """Ask it for its health until it is ready."""
-    WATCH = "watch"
-    """Notice when it ends or turns unhealthy."""
-    STOP = "stop"
-    """Have the runtime end it, and confirm that it is gone."""
+    LAUNCH = "launch", "Have the runtime start it."
+    PROBE = "probe", "Ask it for its health until it is ready."
+    WATCH = "watch", "Notice when it ends or turns unhealthy."
+    STOP = "stop", "Have the runtime end it, and confirm that it is gone."
 
 
 SETTLED = frozenset({State.STOPPED, State.READY, State.FAILED})
@@ -162,3 +163,60 @@ def diagram() -> str:
             label = f"{event} / {action}" if action else str(event)
             lines.append(f"    {state} --> {target}: {label}")
     return "\n".join(lines)
+
+
+def page() -> str:
+    """Write `docs/states.md`: the diagram, the table and what each word means.
+
+    Example:
+        >>> "| ready | drain | draining |" in page()
+        True
+    """
+    rows = [
+        f"| {state} | {event} | {target} | {action or ''} |"
+        for state, steps in TRANSITIONS.items()
+        for event, (target, action) in steps.items()
+    ]
+    return _PAGE.format(
+        diagram=diagram(),
+        rows="\n".join(rows),
+        states=_glossary(State),
+        events=_glossary(Event),
+        actions=_glossary(Action),
+        settled=", ".join(state for state in State if state in SETTLED),
+        holding=", ".join(state for state in State if state in HOLDING),
+    )
+
+
+def _glossary(words: Iterable[Word]) -> str:
+    return "\n".join(f"- **{word}**: {word.about}" for word in words)
+
+
+_PAGE = """\
+# States of a replica
+
+Written by `python -m tests.check --fix` from the table in `src/ai_proxy/services/machine.py`, the only place where a
+transition is defined. An event that a state does not list is an `IllegalTransition`: nothing changes.
+
+```mermaid
+{diagram}
+```
+
+| in | on | goes to | and asks for |
+| --- | --- | --- | --- |
+{rows}
+
+## States
+
+{states}
+
+Settled, until something is asked for: {settled}. Holding devices and memory: {holding}.
+
+## Events
+
+{events}
+
+## Actions
+
+{actions}
+"""

@@ -1,0 +1,109 @@
+"""The ledger never promises what is not there."""
+
+from itertools import combinations
+
+import pytest
+from hypothesis import given
+
+from ai_proxy.devices import Device, Placement
+from ai_proxy.scheduler.ledger import Demand, Ledger
+from tests.scheduler.fleets import HOST_MB, Crowd, crowds, demands, gpus
+
+
+def can_fit(ledger: Ledger, demand: Demand) -> bool:
+    """The same question, answered by trying every set of devices."""
+    if demand.memory_mb > ledger.free_memory_mb:
+        return False
+    allowed = [d for d in ledger.devices if not demand.pins or {d.id, d.uuid} & set(demand.pins)]
+    return any(
+        all(ledger.free_mb(device) >= (device.vram_mb if demand.vram_mb is None else demand.vram_mb) for device in some)
+        for some in combinations(allowed, demand.gpus)
+    )
+
+
+@given(crowds())
+def test_reservations_that_were_fitted_never_exceed_a_device_or_the_host(crowd: Crowd) -> None:
+    assert all(crowd.ledger.free_mb(device) >= 0 for device in crowd.ledger.devices)
+    assert crowd.ledger.free_memory_mb >= 0
+
+
+@given(crowds(), demands())
+def test_a_demand_fits_exactly_if_some_set_of_devices_has_the_room(crowd: Crowd, demand: Demand) -> None:
+    assert (crowd.ledger.fit(demand) is not None) == can_fit(crowd.ledger, demand)
+
+
+@given(crowds(), demands())
+def test_a_placement_is_on_the_fitting_devices_with_the_least_to_spare(crowd: Crowd, demand: Demand) -> None:
+    ledger = crowd.ledger
+    if (placement := ledger.fit(demand)) is None or not demand.gpus:
+        return
+    assert len(placement.devices) == demand.gpus
+    if demand.pins:
+        assert all({device.id, device.uuid} & set(demand.pins) for device in placement.devices)
+        return
+    needed = [device.vram_mb if demand.vram_mb is None else demand.vram_mb for device in ledger.devices]
+    fitting = [d for d, mb in zip(ledger.devices, needed, strict=True) if ledger.free_mb(d) >= mb]
+    loosest = max(ledger.free_mb(device) for device in placement.devices)
+    assert all(ledger.free_mb(device) >= loosest for device in fitting if device not in placement.devices)
+
+
+@given(crowds())
+def test_without_leaves_the_ledger_itself_as_it_was(crowd: Crowd) -> None:
+    before = crowd.ledger.held
+    assert crowd.ledger.without(before).held == {}
+    assert crowd.ledger.held == before
+
+
+def test_devices_of_a_placement_come_in_the_inventorys_order() -> None:
+    ledger = Ledger(gpus(24_000, 12_000, 8_000), 0)
+    placement = ledger.fit(Demand(gpus=2, vram_mb=7_000))
+    assert placement is not None
+    assert [device.id for device in placement.devices] == ["1", "2"]
+
+
+def test_a_service_without_a_figure_gets_a_gpu_to_itself() -> None:
+    ledger = Ledger(gpus(24_000), 0)
+    placement = ledger.fit(Demand(gpus=1))
+    assert placement is not None
+    ledger.reserve("whole", placement)
+    assert ledger.free_mb(ledger.devices[0]) == 0
+    assert ledger.fit(Demand(gpus=1, vram_mb=1)) is None
+
+
+def test_gpus_of_unlike_size_are_each_reserved_as_a_whole() -> None:
+    ledger = Ledger(gpus(8_000, 24_000), 0)
+    placement = ledger.fit(Demand(gpus=2))
+    assert placement is not None
+    ledger.reserve("whole", placement)
+    assert [ledger.free_mb(device) for device in ledger.devices] == [0, 0]
+    assert placement.vram_fraction == 1.0
+
+
+def test_a_placement_that_was_adopted_counts_whatever_its_labels_say_of_the_device() -> None:
+    (gpu,) = gpus(24_000)
+    ledger = Ledger([gpu], HOST_MB)
+    ledger.reserve("old", Placement((Device("7", gpu.uuid, 24_000, "renamed"),), vram_mb=20_000))
+    assert ledger.free_mb(gpu) == 4_000
+
+
+def test_what_was_adopted_may_exceed_the_device_and_then_nothing_fits() -> None:
+    (gpu,) = gpus(8_000)
+    ledger = Ledger([gpu], HOST_MB)
+    for holder in ("a", "b"):
+        ledger.reserve(holder, Placement((gpu,), vram_mb=6_000))
+    assert ledger.free_mb(gpu) == -4_000
+    assert ledger.fit(Demand(gpus=1, vram_mb=0)) is None
+
+
+@pytest.mark.parametrize(
+    ("demand", "words"),
+    [
+        (Demand(), "nothing"),
+        (Demand(gpus=1), "a GPU to itself"),
+        (Demand(gpus=2), "2 GPUs to themselves"),
+        (Demand(gpus=1, vram_mb=9_000), "1 GPU with 9,000 MB"),
+        (Demand(memory_mb=4_000), "4,000 MB of host memory"),
+    ],
+)
+def test_a_demand_reads_like_a_sentence(demand: Demand, words: str) -> None:
+    assert str(demand) == words
