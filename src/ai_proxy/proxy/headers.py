@@ -245,21 +245,21 @@ def _sort(
         if name in _COMMON_SPELLED:
             kept.append(field)
             continue
-        match _fate(name):
-            case _Fate.KEEP:
-                kept.append(field)
-            case _Fate.HOST if host is None and b'"' not in value and b"\\" not in value:
-                host = value
-            case _Fate.LENGTH if length is None and value.isdigit():
-                length = field
-            case _Fate.CODING if coding is None and value.lower() == b"chunked":
-                coding = field
-            case _Fate.HOST | _Fate.LENGTH | _Fate.CODING:
-                raise MalformedRequest(f"the field {name.decode()} is repeated or has no valid value")
-            case _Fate.CONNECTION:
-                listed |= _listed(value)
-            case _Fate.TE if b"trailers" in value.lower():
-                kept.append((b"TE", b"trailers"))
+        fate = _SPELLED.get(name) or _fate(name)
+        if fate is _Fate.KEEP:
+            kept.append(field)
+        elif fate is _Fate.CONNECTION:
+            listed |= _listed(value)
+        elif fate is _Fate.HOST and host is None and b'"' not in value and b"\\" not in value:
+            host = value
+        elif fate is _Fate.LENGTH and length is None and value.isdigit():
+            length = field
+        elif fate is _Fate.CODING and coding is None and value.lower() == b"chunked":
+            coding = field
+        elif fate is _Fate.TE:
+            kept += [(b"TE", b"trailers")] if b"trailers" in value.lower() else []
+        elif fate is not _Fate.DROP:
+            raise MalformedRequest(f"the field {name.decode()} is repeated or has no valid value")
     if length is not None and coding is not None:
         raise MalformedRequest("the request has both Content-Length and Transfer-Encoding")
     if content_length is not None:
@@ -270,9 +270,6 @@ def _sort(
 
 def _fate(name: bytes) -> _Fate:
     """Decide on a field that is rare, or spelled in a way that is."""
-    fate = _SPELLED.get(name)
-    if fate is not None:
-        return fate
     lower = name.lower()
     fate = _FATES.get(lower)
     if fate is not None:
