@@ -7,37 +7,34 @@ from pathlib import Path
 import pytest
 
 from ai_proxy.engines.llama_cpp_server import LLAMA_CPP_SERVER
+from ai_proxy.engines.profile import BusyProbe
 from ai_proxy.runtimes.base import Instance
 from ai_proxy.services.probe import Finding, Probe
-from ai_proxy.transport.adapter import PooledTransport
 from tests.fakes.engine import running
 from tests.fakes.upstream import Peer, Upstream, answering
 
-SLOTS = LLAMA_CPP_SERVER.busy
-assert SLOTS is not None
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 @pytest.fixture
-async def transport() -> AsyncIterator[PooledTransport]:
-    made = PooledTransport()
+async def probe() -> AsyncIterator[Probe]:
+    made = Probe(deadline_s=5)
     yield made
     await made.aclose()
 
 
 @pytest.fixture
-async def probe(transport: PooledTransport) -> AsyncIterator[Probe]:
-    made = Probe(transport, deadline_s=5)
-    yield made
-    await made.aclose()
-
-
-@pytest.fixture
-async def hasty(transport: PooledTransport) -> AsyncIterator[Probe]:
+async def hasty() -> AsyncIterator[Probe]:
     """A probe that soon gives up."""
-    made = Probe(transport, deadline_s=0.1)
+    made = Probe(deadline_s=0.1)
     yield made
     await made.aclose()
+
+
+@pytest.fixture
+def slots() -> BusyProbe:
+    assert LLAMA_CPP_SERVER.busy is not None
+    return LLAMA_CPP_SERVER.busy
 
 
 def at(port: int, base_path: str = "") -> Instance:
@@ -56,19 +53,19 @@ async def test_an_engine_is_loading_until_it_is_ready(probe: Probe, tmp_path: Pa
 
 
 @pytest.mark.slow
-async def test_an_engine_is_busy_while_a_slot_works(probe: Probe) -> None:
+async def test_an_engine_is_busy_while_a_slot_works(probe: Probe, slots: BusyProbe) -> None:
     with running() as engine:
-        idle = await probe.busy(at(engine.port), SLOTS)
+        idle = await probe.busy(at(engine.port), slots)
         engine.post("/fake/busy?slots=1")
-        busy = await probe.busy(at(engine.port), SLOTS)
+        busy = await probe.busy(at(engine.port), slots)
     assert (idle, busy) == (False, True)
 
 
-async def test_nobody_there_is_a_finding(probe: Probe) -> None:
+async def test_nobody_there_is_a_finding(probe: Probe, slots: BusyProbe) -> None:
     async with Upstream(answering(OK)) as gone:
         port = gone.port
     assert await probe.health(at(port), "/health") == Finding(0, "/health can't be reached (ConnectError)")
-    assert not await probe.busy(at(port), SLOTS)
+    assert not await probe.busy(at(port), slots)
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort", b"SSH-2.0-x\r\n\r\n"])
@@ -82,13 +79,13 @@ async def test_who_breaks_off_or_talks_nonsense_is_not_ready(probe: Probe, said:
         assert (await probe.health(at(upstream.port), "/health")).status == 0
 
 
-async def test_who_never_answers_is_given_up(hasty: Probe) -> None:
+async def test_who_never_answers_is_given_up(hasty: Probe, slots: BusyProbe) -> None:
     async def hang(peer: Peer) -> None:
         await peer.wait_eof()
 
     async with Upstream(hang) as upstream:
         assert await hasty.health(at(upstream.port), "/") == Finding(0, "/ did not answer within 0.1 s")
-        assert not await hasty.busy(at(upstream.port), SLOTS)
+        assert not await hasty.busy(at(upstream.port), slots)
 
 
 @pytest.mark.slow
@@ -117,12 +114,12 @@ async def test_an_endless_answer_is_cut(probe: Probe) -> None:
     assert len(finding.detail) < 120
 
 
-async def test_an_unreadable_answer_is_not_busy(probe: Probe) -> None:
+async def test_an_unreadable_answer_is_not_busy(probe: Probe, slots: BusyProbe) -> None:
     async with Upstream(answering(OK)) as upstream:
-        assert not await probe.busy(at(upstream.port), SLOTS)
+        assert not await probe.busy(at(upstream.port), slots)
 
 
-async def test_each_probe_has_a_connection_of_its_own(probe: Probe, transport: PooledTransport) -> None:
+async def test_each_probe_has_a_connection_of_its_own(probe: Probe) -> None:
     async with Upstream(answering(OK)) as upstream:
         for number in (1, 2):
             assert (await probe.health(at(upstream.port), "/health")).status == 200

@@ -1,18 +1,27 @@
 """How a replica is asked whether it is ready and whether it works: one short exchange each.
 
-Probes have a client of their own, so that a busy data plane never delays them and they never take a connection from
+Probes have a pool of their own, so that a busy data plane never delays them and they never take a connection from
 it. Nothing is decided here; a finding says what was seen, in words that fit into an error message.
 """
 
+import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import httpx
 
 from ai_proxy.engines.profile import BusyProbe
+from ai_proxy.routing.base_path import join_path
 from ai_proxy.runtimes.base import Instance
+from ai_proxy.transport.adapter import PooledTransport
+from ai_proxy.transport.limits import Limits
+from ai_proxy.transport.pool import Pool
 
 DEADLINE_S = 2.0
+MAX_BODY_BYTES = 4 * 1024 * 1024  # `/slots` shows the prompts of some llama-server versions
 _QUOTED = 80
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,38 +41,60 @@ class Probe:
     """Asks replicas over HTTP, each time on a connection of its own.
 
     Args:
-        transport: Carries the exchanges; the caller closes it.
+        deadline_s: For each exchange as a whole.
     """
 
-    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+    def __init__(self, deadline_s: float = DEADLINE_S) -> None:
+        self._deadline_s = deadline_s
+        self._pool = Pool(limits=Limits(idle_expiry_s=0))
         self._client = httpx.AsyncClient(
-            transport=transport, timeout=DEADLINE_S, headers={"connection": "close"}, trust_env=False
+            transport=PooledTransport(self._pool),
+            timeout=deadline_s,
+            headers={"connection": "close"},
+            trust_env=False,
         )
 
     def __repr__(self) -> str:
-        return f"<Probe {self._client!r}>"
+        return f"<Probe {self._pool!r}>"
 
-    async def health(self, instance: Instance, path: str) -> Finding:
-        """Ask whether a replica is ready; a refused or reset connection is an answer, not an error."""
+    async def health(self, instance: Instance, path: str, headers: Mapping[str, str] = _NO_HEADERS) -> Finding:
+        """Ask whether a replica is ready; a refused or reset connection is an answer, not an error.
+
+        Args:
+            instance: Whom to ask.
+            path: Its health path.
+            headers: The service's own headers, a key for one, which every request to it carries.
+        """
         try:
-            answer = await self._client.get(url_of(instance, path))
-        except httpx.TimeoutException:
-            return Finding(0, f"{path} did not answer within {DEADLINE_S:g} s")
+            status, body = await self._get(url_of(instance, path), headers)
+        except (TimeoutError, httpx.TimeoutException):
+            return Finding(0, f"{path} did not answer within {self._deadline_s:g} s")
         except httpx.HTTPError as error:
             return Finding(0, f"{path} can't be reached ({type(error).__name__})")
-        return Finding(answer.status_code, f"{path} answered {answer.status_code} {_excerpt(answer)}".strip())
+        return Finding(status, f"{path} answered {status} {_excerpt(body)}".strip())
 
     async def busy(self, instance: Instance, probe: BusyProbe) -> bool:
-        """Ask whether an engine works; one that does not answer counts as idle, its health says the rest."""
+        """Ask whether an engine works; one that answers nothing readable counts as idle, its health says the rest."""
         try:
-            answer = await self._client.get(url_of(instance, probe.path))
-        except httpx.HTTPError:
+            status, body = await self._get(url_of(instance, probe.path), _NO_HEADERS)
+            return status == httpx.codes.OK and probe.reads(body)
+        except (TimeoutError, httpx.HTTPError, ValueError):
             return False
-        return answer.status_code == httpx.codes.OK and probe.reads(answer.content)
+
+    async def _get(self, url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        """One exchange, bounded as a whole in time and in size: httpx's own timeouts begin anew at each byte."""
+        body = bytearray()
+        async with asyncio.timeout(self._deadline_s), self._client.stream("GET", url, headers=headers) as answer:
+            async for piece in answer.aiter_bytes():
+                body += piece
+                if len(body) > MAX_BODY_BYTES:
+                    break
+        return answer.status_code, bytes(body[:MAX_BODY_BYTES])
 
     async def aclose(self) -> None:
-        """Close the client."""
+        """Close the client and its pool."""
         await self._client.aclose()
+        await self._pool.aclose()
 
 
 def url_of(instance: Instance, path: str) -> str:
@@ -74,8 +105,9 @@ def url_of(instance: Instance, path: str) -> str:
         'http://[::1]:8080/api/health'
     """
     host = f"[{instance.host}]" if ":" in instance.host else instance.host
-    return f"{instance.scheme}://{host}:{instance.port}{instance.base_path}{path}"
+    target = join_path(instance.base_path.encode(), path.encode()).decode()
+    return f"{instance.scheme}://{host}:{instance.port}{target}"
 
 
-def _excerpt(answer: httpx.Response) -> str:
-    return " ".join(answer.text.split())[:_QUOTED]
+def _excerpt(body: bytes) -> str:
+    return " ".join(body[: 4 * _QUOTED].decode(errors="replace").split())[:_QUOTED]

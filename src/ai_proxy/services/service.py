@@ -170,7 +170,7 @@ class Service:
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
-                    seen[0] = await self._probe.health(instance, path)
+                    seen[0] = await self._probe.health(instance, path, self.config.headers)
                     if is_ready(self.config, seen[0].status):
                         return None
                     await asyncio.sleep(PROBE_EVERY_S)
@@ -203,7 +203,7 @@ class Service:
                 self._owner.report_busy(self.id, busy=busy)
             if self.config.kind is RuntimeKind.EXTERNAL and self.config.health.path is None:
                 continue
-            finding = await self._probe.health(instance, health_path_of(self.config))
+            finding = await self._probe.health(instance, health_path_of(self.config), self.config.headers)
             failed = 0 if is_ready(self.config, finding.status) else failed + 1
             if failed >= FAILED_PROBES and self._owner.quiet_s(self.id) >= FAILED_PROBES * self._watch_every_s:
                 message = f"{self.id} stopped answering its health check: {finding.detail}"
