@@ -12,7 +12,6 @@ from ai_proxy.engines.llama_cpp_server import LLAMA_CPP_SERVER
 from ai_proxy.engines.profile import Profile
 from ai_proxy.engines.registry import (
     PROFILES,
-    gpu_count_of,
     health_path_of,
     is_ready,
     port_of,
@@ -68,22 +67,6 @@ def test_ready_is_2xx_but_any_answer_where_nothing_is_known(
     service: dict[str, object], status: int, ready: bool
 ) -> None:
     assert is_ready(ServiceConfig.model_validate({"image": "x"} | service), status) is ready
-
-
-@pytest.mark.parametrize(
-    ("service", "with_gpu", "without"),
-    [
-        ({"type": "llama-cpp-server"}, 1, 0),
-        ({"type": "vllm"}, 1, 1),
-        ({"resources": {"gpus": 0}}, 0, 0),
-        ({"resources": {"gpus": 2}}, 2, 2),
-        ({"resources": {"gpus": ["0", "3"]}}, 2, 2),
-    ],
-)
-def test_gpus_default_to_what_the_engine_wants(service: dict[str, object], with_gpu: int, without: int) -> None:
-    config = ServiceConfig.model_validate({"image": "x"} | service)
-    assert gpu_count_of(config, machine_has_gpu=True) == with_gpu
-    assert gpu_count_of(config, machine_has_gpu=False) == without
 
 
 @pytest.mark.parametrize(

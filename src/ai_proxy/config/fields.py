@@ -115,7 +115,9 @@ def environment(value: object) -> object:
         {'A': '1', 'B': 'x=y'}
     """
     if isinstance(value, list | tuple):
-        pairs = [str(item).partition("=") for item in value]
+        if not all(isinstance(item, str) for item in value):
+            raise Rejected("not a list of NAME=value", "write [NAME=value, …], or {NAME: value, …}")
+        pairs = [item.partition("=") for item in value]
         return {name: text for name, _, text in pairs}
     return value
 

@@ -1,13 +1,10 @@
 """The config's reference, generated from the Fields: the JSON schema and the tables of `docs/configuration.md`.
 
-`python -m ai_proxy.config.reference docs` writes both; a test fails while they are out of date. Never edit the
-generated parts by hand: edit the Fields.
+Pure: text in, text out. `python -m tests.check --fix` writes both; never edit the generated parts, edit the Fields.
 """
 
 import json
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -160,14 +157,3 @@ def page(text: str) -> str:
     before, _, rest = text.partition(_BEGIN)
     _, _, after = rest.partition(_END)
     return f"{before}{_BEGIN}\n\n{tables()}\n{_END}{after}"
-
-
-def write(directory: Path) -> None:
-    """Renew the page and the schema in a directory."""
-    place = directory / PAGE
-    place.write_text(page(place.read_text("utf-8")), "utf-8")
-    (directory / SCHEMA).write_text(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n", "utf-8")
-
-
-if __name__ == "__main__":
-    write(Path(sys.argv[1]))

@@ -40,7 +40,7 @@ class Layers:
         own = _lists_as_maps(node)
         layers = [self._defaults, *reversed(self._extended(own)), own]
         merged = reduce(merge, (layer for layer in layers if layer.value is not None))
-        return node.replace(merged.value).put("extends", None)
+        return _without_name(node.replace(merged.value), "extends")
 
     def all(self) -> Iterable[Node]:
         """The defaults and every template as services of their own, whether or not a service uses them."""
@@ -166,6 +166,12 @@ class Finisher:
         host, colon, rest = item.value.partition(":")
         path = (self._directory.absolute() / Path(host).expanduser()).resolve()
         return item.replace(f"{path}{colon}{rest}")
+
+
+def _without_name(service: Node, key: str) -> Node:
+    """Take away a key that has done its work; one that is no name stays, to be refused with the other types."""
+    node = service.get(key)
+    return service.put(key, None) if node is not None and isinstance(node.value, str | None) else service
 
 
 def _append_args(service: Node) -> Node:

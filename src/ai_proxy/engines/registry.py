@@ -61,19 +61,3 @@ def start_timeout_of(service: ServiceConfig) -> float:
         1800
     """
     return service.health.start_timeout_s or profile_of(service).start_timeout_s
-
-
-def gpu_count_of(service: ServiceConfig, *, machine_has_gpu: bool) -> int:
-    """How many GPUs a service uses on a machine with or without any.
-
-    What the config says; else one for an engine that wants a GPU, unless it also runs without and there is none.
-
-    Example:
-        >>> gpu_count_of(ServiceConfig(image="x", type=EngineType.VLLM), machine_has_gpu=False)
-        1
-    """
-    gpus = service.resources.gpus
-    if gpus is not None:
-        return gpus if isinstance(gpus, int) else len(gpus)
-    profile = profile_of(service)
-    return 1 if profile.gpu and (machine_has_gpu or not profile.cpu) else 0
