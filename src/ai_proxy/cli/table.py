@@ -1,0 +1,134 @@
+"""How services and events look on a terminal."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_COLORS = {
+    "ready": "green",
+    "loading": "yellow",
+    "starting": "yellow",
+    "queued": "yellow",
+    "draining": "magenta",
+    "stopping": "magenta",
+    "failed": "red",
+    "stopped": "dim",
+}
+
+
+def show_services(services: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """Print a table of services, and below it why the failed ones failed."""
+    console = console or Console()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, justify in (("SERVICE", "left"), ("STATE", "left"), ("REQUESTS", "right"), ("DEVICES", "left")):
+        table.add_column(name, justify="right" if justify == "right" else "left", no_wrap=True)
+    table.add_column("MEMORY", justify="right", no_wrap=True)
+    table.add_column("DETAIL", overflow="fold")
+    for service in services:
+        state = str(service["state"])
+        table.add_row(
+            service["id"],
+            Text(state, _COLORS.get(state, "")),
+            requests(service),
+            devices(service),
+            memory(service),
+            detail(service),
+        )
+    console.print(table)
+
+
+def requests(service: Mapping[str, Any]) -> str:
+    """Requests that run, and those that wait.
+
+    Example:
+        >>> requests({"in_flight": 3, "waiting": 2}), requests({"in_flight": 0, "waiting": 0})
+        ('3 (+2)', '–')
+    """
+    if service["waiting"]:
+        return f"{service['in_flight']} (+{service['waiting']})"
+    return str(service["in_flight"] or "–")
+
+
+def devices(service: Mapping[str, Any]) -> str:
+    """The GPUs that a service holds.
+
+    Example:
+        >>> devices({"placement": {"devices": ["0", "1"]}}), devices({"placement": None})
+        ('GPU 0,1', '–')
+    """
+    placement = service["placement"]
+    if not placement:
+        return "–"
+    return f"GPU {','.join(placement['devices'])}" if placement["devices"] else "CPU"
+
+
+def memory(service: Mapping[str, Any]) -> str:
+    """The memory that a service holds.
+
+    Example:
+        >>> memory({"placement": {"devices": ["0"], "vram_mb": 9000, "memory_mb": 2048}})
+        '9,000 MB + 2,048 MB RAM'
+    """
+    placement = service["placement"] or {}
+    parts = [f"{placement['vram_mb']:,} MB"] if placement.get("vram_mb") else []
+    parts += [f"{placement['memory_mb']:,} MB RAM"] if placement.get("memory_mb") else []
+    return " + ".join(parts) or "–"
+
+
+def detail(service: Mapping[str, Any]) -> str:
+    """What else there is to say of a service, the most urgent first.
+
+    Example:
+        >>> detail({"doing": "", "failure": None, "state": "ready", "idle_for_s": 75, "pinned": True})
+        'idle for 1m 15s, pinned'
+    """
+    if service["failure"] and service["state"] in {"failed", "stopping"}:
+        return str(service["failure"]["message"])
+    said = [service["doing"]] if service["doing"] else []
+    if service["idle_for_s"] is not None:
+        said.append(f"idle for {duration(service['idle_for_s'])}")
+    elif service["ready_for_s"] is not None:
+        said.append(f"ready for {duration(service['ready_for_s'])}")
+    if service["pinned"]:
+        said.append("pinned")
+    return ", ".join(said)
+
+
+def duration(seconds: float) -> str:
+    """A time span for people.
+
+    Example:
+        >>> duration(5.2), duration(75), duration(7260)
+        ('5s', '1m 15s', '2h 1m')
+    """
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60}s"
+    return f"{whole // 3600}h {whole % 3600 // 60}m"
+
+
+def event_line(kind: str, data: Mapping[str, Any]) -> str:
+    """One event as a line for people.
+
+    Example:
+        >>> event_line("progress", {"at": 0, "service": "chat", "text": "pulling image, 41 %"})[9:]
+        'chat: pulling image, 41 %'
+    """
+    at = time.strftime("%H:%M:%S", time.localtime(data.get("at", time.time())))
+    match kind:
+        case "service":
+            said = f"{data['service']}: {data['previous']} → {data['state']} ({data['reason']})"
+        case "progress":
+            said = f"{data['service']}: {data['text']}"
+        case "decision":
+            said = f"{data['service']}: {data['verdict']}: {data['reason']}"
+        case _:
+            said = ", ".join(f"{key}: {value}" for key, value in data.items() if key not in {"at", "type"})
+            said = f"{kind}: {said}"
+    return f"{at} {said}"
