@@ -25,6 +25,8 @@ class Spoil(StrEnum):
     """Passed on and carried out; the connection is cut before the answer."""
     CUT_LATER = auto()
     """Passed on; the connection is cut in the middle of the answer."""
+    STALL = auto()
+    """Passed on; the answer begins and does not go on."""
     GARBAGE = auto()
     """Not passed on; answered with what is not HTTP."""
 
@@ -132,10 +134,11 @@ class DockerRelay:
         try:
             if rule is None:
                 await _pump(engine_reader, writer)
-            elif rule.spoil is Spoil.CUT_LATER:
+            elif rule.spoil in {Spoil.CUT_LATER, Spoil.STALL}:
                 writer.write((await engine_reader.readuntil(_HEAD_END)) + await engine_reader.read(20))
                 await writer.drain()
-                writer.transport.abort()
+                if rule.spoil is Spoil.STALL:
+                    await asyncio.wait({upload})
             else:
                 await engine_reader.read()
                 if rule.spoil is Spoil.LIE:
