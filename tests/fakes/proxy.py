@@ -3,10 +3,11 @@
 python -m tests.fakes.proxy STATE_DIR COMMAND…      prints `replica PID`, then the replica's output
 """
 
-import asyncio
 import os
 import sys
 from pathlib import Path
+
+import uvloop
 
 from ai_proxy.config.models import ServiceConfig
 from ai_proxy.devices import Placement
@@ -24,4 +25,4 @@ async def main(state_dir: str, *command: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    uvloop.run(main(*sys.argv[1:]))
