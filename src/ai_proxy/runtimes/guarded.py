@@ -18,10 +18,13 @@ from ai_proxy.runtimes import guard, orphans
 from ai_proxy.runtimes.base import Exit
 from ai_proxy.runtimes.ring import ByteRing
 
+_LIFELINE = 0
 _OUTPUT = 2
 _SPAWN_TIMEOUT_S = 10.0
 _MARGIN_S = 5.0
 _LAST_OUTPUT_S = 1.0
+_TURN_S = 0.05
+_TURN_BYTES = 10_000_000
 _SIGKILL = 9
 _LOST = -1
 
@@ -47,6 +50,8 @@ class GuardedProcess(asyncio.SubprocessProtocol):
         self._reports = b""
         self._news: asyncio.Future[None] | None = None
         self._is_asked = False
+        self._turn_ends = 0.0
+        self._turn_bytes = 0
         # Once it has ended.
         self._outcome: tuple[str, int] | None = None
         self._ended: asyncio.Future[Exit] = loop.create_future()
@@ -139,10 +144,9 @@ class GuardedProcess(asyncio.SubprocessProtocol):
             if not await self._ends_within(_MARGIN_S):
                 raise RuntimeUnavailable(f"process {self.pid} was killed and does not end")
 
-    @property
-    def _lifeline(self) -> asyncio.WriteTransport | None:
-        pipe = self._transport.get_pipe_transport(0) if self._transport is not None else None
-        return cast("asyncio.WriteTransport | None", pipe)
+    def _pipe(self, fd: int) -> asyncio.Transport | None:
+        pipe = self._transport.get_pipe_transport(fd) if self._transport is not None else None
+        return cast("asyncio.Transport | None", pipe)
 
     async def _ends_within(self, seconds: float) -> bool:
         await asyncio.wait([self._ended], timeout=seconds)
@@ -150,7 +154,7 @@ class GuardedProcess(asyncio.SubprocessProtocol):
 
     def _order(self, text: str) -> None:
         self._is_asked = True
-        if (lifeline := self._lifeline) is not None and not lifeline.is_closing():
+        if (lifeline := self._pipe(_LIFELINE)) is not None and not lifeline.is_closing():
             lifeline.write(text.encode())
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -162,10 +166,23 @@ class GuardedProcess(asyncio.SubprocessProtocol):
         if fd == _OUTPUT:
             self.ring.write(data)
             self._wake()
+            self._curb(len(data))
             return
         *lines, self._reports = (self._reports + data).split(b"\n")
         for line in lines:
             self._take_report(*line.decode().split())
+
+    def _curb(self, size: int) -> None:
+        """Let the engine talk as fast as it likes, up to a rate at which reading it would cost all others the loop."""
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._turn_ends:
+            self._turn_ends = loop.time() + _TURN_S
+            self._turn_bytes = 0
+        self._turn_bytes += size
+        output = self._pipe(_OUTPUT)
+        if self._turn_bytes >= _TURN_BYTES and output is not None:
+            output.pause_reading()
+            loop.call_at(self._turn_ends, output.resume_reading)
 
     def _take_report(self, what: str, number: str) -> None:
         if what == "started":
@@ -183,7 +200,7 @@ class GuardedProcess(asyncio.SubprocessProtocol):
         if self._outcome is None:
             orphans.kill(self._record, orphaned_now=True)
         self._settle_start(_LOST)
-        if (lifeline := self._lifeline) is not None:
+        if (lifeline := self._pipe(_LIFELINE)) is not None:
             lifeline.close()
         # Mostly `connection_lost` comes first, with the last output; a survivor could hold the pipe open for ever.
         asyncio.get_running_loop().call_later(_LAST_OUTPUT_S, self._finish)
