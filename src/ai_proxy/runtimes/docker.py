@@ -105,6 +105,8 @@ class DockerRuntime:
                     if (end := await self._end_of(instance.id)) is not None:
                         return end
                 except RuntimeUnavailable:
+                    if self._engine.is_closed:
+                        raise
                     look_again_s = _RETRY_S
                 with suppress(TimeoutError):
                     async with asyncio.timeout(look_again_s):

@@ -5,6 +5,7 @@ early would otherwise cost the shared pool a connection for ever. Knows nothing 
 """
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from ai_proxy.errors import RuntimeUnavailable
 
 _NO_CONNECTION = 900
 """The status that aiodocker gives an engine which it can't connect to."""
+_RETRY_AFTER_S = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +67,14 @@ class Engine:
         self.deadlines = deadlines or Deadlines()
         # From the first call to close()
         self._client: aiodocker.Docker | None = None
-        self._is_closed = False
+        self.is_closed = False
 
     def __repr__(self) -> str:
         return f"Engine({self._host or 'default'!r}, connected={self._client is not None})"
 
     async def close(self) -> None:
         """Close the shared client. Streams close with whoever reads them."""
-        self._is_closed = True
+        self.is_closed = True
         client, self._client = self._client, None
         if client is not None:
             await client.close()
@@ -121,17 +123,17 @@ class Engine:
 
     def is_local_socket(self) -> bool:
         """Whether the engine is reached over a Unix socket."""
-        return self._client is not None and isinstance(self._client.connector, aiohttp.UnixConnector)
+        # Exactly this class: the connector for ssh:// is a subclass of it.
+        return self._client is not None and type(self._client.connector) is aiohttp.UnixConnector
 
     def _connect(self) -> aiodocker.Docker:
-        if self._is_closed:
+        if self.is_closed:
             raise RuntimeUnavailable("the Docker runtime is closed")
         try:
             return aiodocker.Docker(self._host)
         except (AssertionError, ValueError, OSError, aiodocker.DockerError) as error:
-            raise RuntimeUnavailable(
-                f"no Docker engine found ({error}): start Docker or set DOCKER_HOST", retry_after_s=5
-            ) from error
+            words = "no Docker engine found: start Docker or set DOCKER_HOST"
+            raise RuntimeUnavailable(words, retry_after_s=_RETRY_AFTER_S) from error
 
     @contextmanager
     def _mapped(self) -> Iterator[None]:
@@ -141,13 +143,25 @@ class Engine:
         except aiodocker.DockerError as error:
             if error.status != _NO_CONNECTION:
                 raise EngineRefused(error.status, error.message) from error
-            raise self._unavailable("can't be reached", error) from error
+            raise _unavailable(f"can't be reached: {_reason_of(error)}") from error
         except TimeoutError as error:
-            raise self._unavailable("did not answer in time", error) from error
+            raise _unavailable("did not answer in time") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise self._unavailable("broke the connection", error) from error
+            raise _unavailable("broke the connection") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise self._unavailable("gave an answer that is not Docker's", error) from error
+            raise _unavailable("gave an answer that is not Docker's") from error
 
-    def _unavailable(self, what: str, error: Exception) -> RuntimeUnavailable:
-        return RuntimeUnavailable(f"the Docker engine {what} ({type(error).__name__})", retry_after_s=5)
+
+def _unavailable(what: str) -> RuntimeUnavailable:
+    return RuntimeUnavailable(f"the Docker engine {what}", retry_after_s=_RETRY_AFTER_S)
+
+
+def _reason_of(error: aiodocker.DockerError) -> str:
+    """Why there is no connection; aiodocker's own words name the socket, which is nobody's business."""
+    match error.__context__:
+        case OSError(errno=errno.EACCES):
+            return "permission denied; may this user use Docker (group docker)?"
+        case OSError(strerror=str() as words):
+            return words
+        case _:
+            return "no connection"

@@ -7,7 +7,7 @@ after that everybody looks again.
 import asyncio
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from loguru import logger
@@ -50,8 +50,7 @@ class ContainerEvents:
         """Follow no longer."""
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.gather(self._task, return_exceptions=True)
 
     @contextmanager
     def watch(self, container: str) -> Iterator[asyncio.Event]:
@@ -73,7 +72,7 @@ class ContainerEvents:
 
     async def _follow(self) -> None:
         backoff_s = _FIRST_BACKOFF_S
-        while True:
+        while not self._engine.is_closed:
             try:
                 params = {"filters": self._filters} | ({"since": self._since} if self._since else {})
                 async with self._engine.stream("GET", "events", params) as lines:

@@ -32,14 +32,14 @@ async def must_publish(engine: Engine, network: str) -> bool:
     try:
         async with engine.call() as docker:
             info = await docker.system.info()
-            details = await (await docker.networks.get(network)).show()
+            gateways = _gateways(await (await docker.networks.get(network)).show())
     except EngineRefused as refused:
         if refused.engine_status == 404:
             raise StartFailed(f"networks: the Docker engine has no network {network}; create it first") from refused
         raise
     is_rootless = any("rootless" in option for option in info.get("SecurityOptions") or ())
     is_here = sys.platform == "linux" and engine.is_local_socket() and not is_rootless
-    return not (is_here and any(_is_ours(gateway) for gateway in _gateways(details)))
+    return not (is_here and any(_is_ours(gateway) for gateway in gateways))
 
 
 def _gateways(network: Mapping[str, Any]) -> list[str]:
