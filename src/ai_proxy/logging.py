@@ -29,8 +29,8 @@ BUFFERED_LINES = 8192
 LINE_CHARS = 8192
 GATHER_S = 0.05
 
-# Their INFO lines repeat ours, or show whole URLs.
-QUIET_LOGGERS = ("uvicorn.access", "httpx", "httpcore", "aiodocker", "aiohttp", "asyncio")
+# Their INFO lines repeat ours, show whole URLs, or tell of every file touched beside the config.
+QUIET_LOGGERS = ("uvicorn", "httpx", "httpcore", "aiodocker", "aiohttp", "asyncio", "watchfiles")
 
 _HEAD = (
     "<green>{time:YYYY-MM-DD HH:mm:ss.SSS}</green> | <level>{level: <8}</level> | "

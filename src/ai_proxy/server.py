@@ -1,0 +1,399 @@
+"""The composition root: builds and wires everything for one process; the only file that knows all the others.
+
+`System` is the wired whole, made inside the event loop. `RootApp` is the ASGI app: it alone answers `lifespan`, sends
+management paths to the management plane and everything else to the data plane. `serve` runs it under uvicorn with our
+protocol; `create_app` is for whoever brings a server of their own.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+from loguru import logger
+from starlette.types import Receive, Scope, Send
+
+from ai_proxy import __version__
+from ai_proxy.config.faults import ConfigError
+from ai_proxy.config.load import load
+from ai_proxy.config.models import Config, RuntimeKind
+from ai_proxy.config.paths import find_config, proxy_name, state_dir
+from ai_proxy.config.watch import Watcher
+from ai_proxy.control.journal import Journal
+from ai_proxy.control.lock import InstanceLock
+from ai_proxy.control.plane import ControlPlane
+from ai_proxy.events import EventBus
+from ai_proxy.inventory import Inventory, detect
+from ai_proxy.logging import Logs, setup
+from ai_proxy.metrics import DeviceUse, Fleet, Metrics, exposition
+from ai_proxy.proxy.app import ProxyApp
+from ai_proxy.proxy.limits import ConnectionLimits
+from ai_proxy.proxy.protocol import ProxyProtocol
+from ai_proxy.routing.table import RouteTable
+from ai_proxy.runtimes.base import Runtime
+from ai_proxy.runtimes.external import ExternalRuntime
+from ai_proxy.runtimes.process import ProcessRuntime
+from ai_proxy.scheduler.ledger import Ledger
+from ai_proxy.scheduler.scheduler import Scheduler
+from ai_proxy.scheduler.state import SchedulerState, Settings
+from ai_proxy.services.machine import State
+from ai_proxy.services.probe import Probe
+from ai_proxy.transport.limits import Limits
+from ai_proxy.transport.pool import Pool
+
+type App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MANAGEMENT = ("/api/v1", "/ui", "/health", "/metrics")
+MODEL_STATES = {
+    State.STOPPED: "unloaded",
+    State.QUEUED: "loading",
+    State.STARTING: "loading",
+    State.LOADING: "loading",
+    State.READY: "loaded",
+    State.DRAINING: "loaded",
+    State.STOPPING: "unloaded",
+    State.FAILED: "failed",
+}
+"""llama.cpp's words for what a client sees of a replica's state."""
+
+MAX_CONNECTIONS = 16_384
+BACKLOG = 2048
+
+
+class System:
+    """Everything of one process, wired; it belongs to the event loop it is made in.
+
+    Args:
+        path: The config file.
+        config: What it says.
+        environ: The environment, for reloads and for processes.
+        logs: Where access lines go.
+        inventory: What the machine has.
+    """
+
+    def __init__(
+        self, path: Path, config: Config, *, environ: Mapping[str, str], logs: Logs, inventory: Inventory
+    ) -> None:
+        self._path = path
+        self._environ = environ
+        self._logs = logs
+        self.closing = False
+
+        self.clock = asyncio.get_running_loop().time
+        self.bus = EventBus()
+        self.metrics = Metrics(config.services)
+        self.bus.listen(Journal(self.metrics).write)
+        self.pool = Pool(limits=Limits(max_connections=MAX_CONNECTIONS))
+        settings = Settings(config.scheduling.claim_after_s, config.scheduling.max_queue)
+        self.scheduler = Scheduler(
+            SchedulerState(Ledger(inventory.devices, inventory.memory_mb), settings),
+            self.bus,
+            clock=self.clock,
+            wall_clock=time.time,
+            on_gone=self.pool.drop,
+            quiet=lambda _: 0.0,
+        )
+        self._probe = Probe()
+        self.plane = ControlPlane(
+            config,
+            load=partial(load, path, environ),
+            scheduler=self.scheduler,
+            runtimes=self._runtimes(config),
+            probe=self._probe,
+            devices=inventory.devices,
+            bus=self.bus,
+            wall_clock=time.time,
+            on_config=self._on_config,
+        )
+        self.proxy = ProxyApp(
+            config,
+            RouteTable(config),
+            gate=self.scheduler,
+            pool=self.pool,
+            metrics=self.metrics,
+            access=logs.access,
+            states=self._model_state,
+        )
+        self._following: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<System of {self._path}: {self.plane!r}>"
+
+    def start(self) -> None:
+        """Take the services under control and follow the config file."""
+        self.plane.boot()
+        self._following = asyncio.create_task(self._follow_config(), name="follow config")
+
+    async def aclose(self) -> None:
+        """End everything, replicas included that are not to be kept."""
+        self.closing = True
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.wait({self._following})
+        try:
+            await self.plane.aclose()
+        except TimeoutError:
+            logger.error("Some services did not stop in time; the next start finds them")
+        finally:
+            await self._probe.aclose()
+            await self.pool.aclose()
+
+    async def reload(self) -> None:
+        """Reload the config; a faulty one is reported by the bus and changes nothing."""
+        with contextlib.suppress(ConfigError):
+            await self.plane.reload()
+
+    def exposition(self) -> bytes:
+        """The metrics of this process in Prometheus' format."""
+        views = self.plane.views()
+        ledger = self.scheduler.state.ledger
+        devices = [
+            DeviceUse(f"gpu{device.id}", device.vram_mb, device.vram_mb - ledger.free_mb(device))
+            for device in ledger.devices
+        ]
+        devices.append(DeviceUse("memory", ledger.memory_mb, ledger.memory_mb - ledger.free_memory_mb))
+        fleet = Fleet(
+            version=__version__,
+            states={view.id: view.replica.state for view in views},
+            waiting={view.id: len(view.replica.queue) for view in views if view.replica.queue},
+            devices=devices,
+            connections={"idle": self.pool.idle, "active": self.pool.active},
+            log_lines_dropped=self._logs.dropped,
+        )
+        return exposition(self.metrics, fleet)
+
+    def _runtimes(self, config: Config) -> Mapping[RuntimeKind, Callable[[], Runtime]]:
+        name = proxy_name(self._path, config)
+        directory = state_dir(self._path, config, self._environ)
+
+        def docker() -> Runtime:
+            # Costs 0.2 s to import; only who runs containers pays it.
+            from ai_proxy.runtimes.docker import DockerRuntime  # noqa: PLC0415
+
+            return DockerRuntime(name, docker_host=self._environ.get("DOCKER_HOST"))
+
+        return {
+            RuntimeKind.DOCKER: docker,
+            RuntimeKind.PROCESS: lambda: ProcessRuntime(directory, self._environ),
+            RuntimeKind.EXTERNAL: ExternalRuntime,
+        }
+
+    def _model_state(self, service: str) -> str:
+        return MODEL_STATES[self.plane.state_of(service)]
+
+    def _on_config(self, config: Config) -> None:
+        self.metrics.configure(config.services)
+        self.proxy.configure(config, RouteTable(config))
+
+    async def _follow_config(self) -> None:
+        async for _ in Watcher(self._path):
+            await self.reload()
+
+
+class RootApp:
+    """The whole proxy as one ASGI app.
+
+    Args:
+        path: The config file.
+        config: What it says.
+        environ: The environment.
+        logs: Where access lines go.
+    """
+
+    def __init__(self, path: Path, config: Config, environ: Mapping[str, str], logs: Logs) -> None:
+        self._path = path
+        self._config = config
+        self._environ = environ
+        self._logs = logs
+
+        self._proxy: App = _not_started
+        self._system: System | None = None
+        self._management: App | None = None
+        self._importing: asyncio.Task[object] | None = None
+
+    def __repr__(self) -> str:
+        return f"<RootApp: {self._system or 'not started'!r}>"
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Answer one request, or the lifespan. Not a coroutine itself: the data plane's is enough."""
+        if scope["type"] == "lifespan":
+            return self._lifespan(receive, send)
+        path: str = scope["path"]
+        if path.startswith(MANAGEMENT) and _is_management(path):
+            return self._manage(scope, receive, send)
+        return self._proxy(scope, receive, send)
+
+    def begin_shutdown(self) -> None:
+        """Have endless answers of the management plane end."""
+        if self._system is not None:
+            self._system.closing = True
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self._start()
+        except Exception as error:  # noqa: BLE001  # whatever it is, the server must hear of it
+            logger.exception("The proxy could not start")
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _start(self) -> None:
+        inventory = await asyncio.to_thread(detect, self._config)
+        for problem in inventory.problems:
+            logger.warning(problem)
+        self._system = System(self._path, self._config, environ=self._environ, logs=self._logs, inventory=inventory)
+        self._system.start()
+        self._proxy = self._system.proxy
+        if threading.current_thread() is threading.main_thread():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
+        # FastAPI takes a third of a second to import: nobody waits for that before the first request is served.
+        self._importing = asyncio.create_task(asyncio.to_thread(import_module, "ai_proxy.api.app"))
+
+    async def _stop(self) -> None:
+        if self._importing is not None:
+            await asyncio.wait({self._importing})
+        if self._system is not None:
+            await self._system.aclose()
+
+    def _hang_up(self) -> None:
+        if self._system is not None:
+            self._reloading = asyncio.create_task(self._system.reload(), name="reload on SIGHUP")
+
+    async def _manage(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._management is None:
+            if self._importing is not None:
+                await self._importing
+            self._management = self._create_management()
+        await self._management(scope, receive, send)
+
+    def _create_management(self) -> App:
+        from ai_proxy.api.app import create_api  # noqa: PLC0415  # see _start
+        from ai_proxy.api.dependencies import Context  # noqa: PLC0415
+
+        system = self._system
+        if system is None:
+            return _not_started
+        return create_api(Context(system.plane, system.clock, system.exposition, lambda: system.closing))
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which here ends with status 0 after a clean drain, and at once at the second signal."""
+
+    def __init__(self, config: uvicorn.Config, root: RootApp) -> None:
+        super().__init__(config)
+        self._root = root
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle SIGINT and SIGTERM while serving; unlike the base, don't raise them again afterwards."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        former = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # the base's signature
+        """Begin to drain; a second signal ends that."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    def stop(self) -> None:
+        """Begin to drain, as a signal would; callable from any thread."""
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting, drain, then end everything."""
+        self._root.begin_shutdown()
+        await super().shutdown(sockets)
+
+
+def create_app() -> RootApp:
+    """Make the app from the config file that is found, for `uvicorn --factory ai_proxy.server:create_app`."""
+    path = find_config(None, os.environ, Path.cwd())
+    config = load(path, os.environ)
+    return RootApp(path, config, os.environ, setup(config.log.level, config.log.format, access=config.log.access))
+
+
+def serve(
+    path: Path, config: Config, listener: socket.socket, *, announce: Callable[[Callable[[], None]], None] | None = None
+) -> int:
+    """Run the proxy until it is told to end.
+
+    Args:
+        path: The config file.
+        config: What it says.
+        listener: The listening socket; closed at the end.
+        announce: Is given what ends the server, callable from any thread.
+
+    Returns:
+        The exit status: 0 after a clean end.
+
+    Raises:
+        AlreadyRunning: Another proxy of the same name lives.
+    """
+    with InstanceLock(state_dir(path, config, os.environ)):
+        logs = setup(config.log.level, config.log.format, access=config.log.access)
+        root = RootApp(path, config, os.environ, logs)
+        server = Server(_uvicorn_config(root, config), root)
+        if announce is not None:
+            announce(server.stop)
+        host, port = listener.getsockname()[:2]
+        logger.info(
+            "Listening on http://{}:{}, {} services", f"[{host}]" if ":" in host else host, port, len(config.services)
+        )
+        server.run(sockets=[listener])
+        logs.close()
+    return 0 if server.started else 1
+
+
+def _uvicorn_config(root: RootApp, config: Config) -> uvicorn.Config:
+    limits = ConnectionLimits(
+        head_s=config.server.head_timeout_s,
+        body_idle_s=config.server.body_idle_timeout_s,
+        keep_alive_s=config.server.keep_alive_s,
+    )
+    return uvicorn.Config(
+        root,
+        http=ProxyProtocol.with_limits(limits),
+        ws="none",
+        loop="uvloop",
+        lifespan="on",
+        interface="asgi3",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=int(config.server.drain_timeout_s),
+    )
+
+
+def _is_management(path: str) -> bool:
+    """Whether a path is one of the management plane's, or below one.
+
+    Example:
+        >>> _is_management("/api/v1/services"), _is_management("/health"), _is_management("/healthy")
+        (True, True, False)
+    """
+    return any(path == prefix or path.startswith(f"{prefix}/") for prefix in MANAGEMENT)
+
+
+async def _not_started(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    raise RuntimeError("the app was used before its lifespan began")
