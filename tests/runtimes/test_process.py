@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from ai_proxy.devices import Device, Placement
 from ai_proxy.errors import StartFailed
 from ai_proxy.runtimes.base import Exit, Instance
 from ai_proxy.runtimes.process import ProcessRuntime
+from tests.conftest import missing
 from tests.fakes.engine import argv
 from tests.fixtures.docker import until
 from tests.runtimes.harness import engine_spec, ignore, spec_of
@@ -171,6 +172,38 @@ async def test_an_engine_that_is_killed_tells_the_signal(runtime: ProcessRuntime
     os.kill(int(instance.id), signal.SIGSEGV)
     async with asyncio.timeout(GUARD_S):
         assert (await runtime.wait(instance)).cause == "killed by signal 11"
+
+
+@pytest.fixture
+def little_memory(tmp_path: Path) -> Iterator[Path]:
+    """A memory control group of 32 MiB: the file to which a process writes its pid to be in it."""
+    group = Path("/sys/fs/cgroup/memory") / f"ai-proxy-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(32 * 1024**2))
+    except OSError as error:
+        missing(f"no memory control group can be made here: {error}")
+    yield group / "cgroup.procs"
+    group.rmdir()
+
+
+async def test_an_engine_that_the_kernel_kills_for_want_of_memory_is_said_to_be(
+    runtime: ProcessRuntime, little_memory: Path
+) -> None:
+    script = 'echo $$ > "$0" && exec python3 -I -S -c "x = bytearray(200 * 2**20)"'
+    instance = await runtime.start(
+        spec_of("small", command=["/bin/sh", "-c", script, str(little_memory), "{port}"]), ignore
+    )
+    async with asyncio.timeout(GUARD_S):
+        assert (await runtime.wait(instance)).cause == "killed by the kernel: out of memory"
+
+
+async def test_an_engine_that_somebody_kills_is_not_out_of_memory(runtime: ProcessRuntime) -> None:
+    instance = await runtime.start(engine_spec(), ignore)
+    await listening(runtime, instance)
+    os.kill(int(instance.id), signal.SIGKILL)
+    async with asyncio.timeout(GUARD_S):
+        assert (await runtime.wait(instance)).cause == "killed by signal 9"
 
 
 async def test_an_engine_that_ignores_sigterm_is_killed_after_the_grace(runtime: ProcessRuntime) -> None:

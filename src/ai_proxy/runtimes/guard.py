@@ -181,12 +181,14 @@ class Guard:
             self._end(self._grace_s)
 
     def _end(self, grace_s: float) -> None:
-        """Ask everyone to end, and set the time after which they are killed; a later order can only shorten it."""
+        """Ask everyone to end, and set the time after which they are killed; a later order can only shorten it.
+
+        Once the engine has ended everyone is asked again, for it may have forked after it was asked.
+        """
         kill_at = time.monotonic() + grace_s
-        if self._kill_at is None:
+        if self._kill_at is None or self._status is not None:
             self._signal(signal.SIGTERM)
-            self._kill_at = kill_at
-        self._kill_at = min(self._kill_at, kill_at)
+        self._kill_at = kill_at if self._kill_at is None else min(self._kill_at, kill_at)
 
     def _signal(self, number: int) -> None:
         for pid in descendants(os.getpid()) or [-self._engine]:
