@@ -152,7 +152,8 @@ class _Question:
         console = self._console
         try:
             self._await_listening()
-            console.print(f"[bold]Listening on http://127.0.0.1:{self._port}[/] — try:\n{curl_line(self._port)}\n")
+            console.print(f"[bold]Listening on http://127.0.0.1:{self._port}[/] — try:")
+            console.print(f"{curl_line(self._port)}\n", markup=False, soft_wrap=True)
             self._show_answer()
             self.answered = True
         except (DemoFailed, httpx.HTTPError, OSError, ValueError) as error:
