@@ -165,20 +165,18 @@ class Upstream:
             await self._accepted.wait_for(lambda: len(self.peers) >= count)
         return self.peers[count - 1]
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peer = Peer(reader, writer)
-        self.peers.append(peer)
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.peers.append(Peer(reader, writer))
+        script = self._scripts[min(len(self.peers), len(self._scripts)) - 1]
+        task = asyncio.create_task(self._play(script, self.peers[-1]))
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _play(self, script: Script, peer: Peer) -> None:
         async with self._accepted:
             self._accepted.notify_all()
-        script = self._scripts[min(len(self.peers), len(self._scripts)) - 1]
-        try:
-            with suppress(ConnectionError):
-                await script(peer)
-        finally:
-            self._tasks.discard(task)
+        with suppress(ConnectionError):
+            await script(peer)
 
 
 def answering(*pieces: bytes) -> Script:

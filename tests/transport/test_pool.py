@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ai_proxy.transport.errors import (
     ConnectFailed,
@@ -36,7 +38,8 @@ async def pool_of(timeouts: Timeouts | None = None, limits: Limits | None = None
         async with asyncio.timeout(2 * GUARD_S):
             yield pool
     finally:
-        await pool.aclose()
+        async with asyncio.timeout(GUARD_S):
+            await pool.aclose()
 
 
 async def body_of(exchange: Exchange) -> bytes:
@@ -370,3 +373,32 @@ async def test_a_slow_reader_holds_the_upstream_back() -> None:
         while piece := await exchange.read():
             received += len(piece)
         assert received == size
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["answer", "close", "reset", "hold", "chunk"]), st.booleans()), max_size=24))
+async def test_whatever_happens_every_place_under_the_cap_comes_back(storm: list[tuple[str, bool]]) -> None:
+    """Requests that are answered, closed on, reset, left hanging or cancelled, three at a time."""
+    fates = {
+        "answer": answering(OK),
+        "close": answering_once(CLOSING),
+        "reset": answering_once(OK[:20], then=Peer.rst),
+        "hold": hold,
+        "chunk": answering_once(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"),
+    }
+    scripts = [fates[fate] for fate, _ in storm] or [silent]
+    async with Upstream(*scripts) as upstream, pool_of(limits=Limits(max_connections=3)) as pool:
+        tasks = [asyncio.create_task(get(pool, upstream.origin)) for _ in storm]
+        for task, (_, cancelled) in zip(tasks, storm, strict=True):
+            await asyncio.sleep(0)
+            assert pool.active + pool.idle <= 3
+            if cancelled:
+                task.cancel()
+        # Whoever was given a peer that holds never ends by itself: its origin goes away.
+        for _ in range(50):
+            await asyncio.sleep(0)
+        pool.drop(upstream.origin, abort=True)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(result) for result in results} <= {bytes, UpstreamClosed, PoolClosed, asyncio.CancelledError}
+        await until_idle(pool, 0)
+        assert repr(pool) == "<Pool: 0 origins, 0 active, 0 idle, 0 waiting>"

@@ -53,7 +53,8 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_closed", "_deadline", "_drain", "_exchange", "_limits", "_loop", "_owner", "_transport", "_upload",
+        "_closed", "_deadline", "_drain", "_exchange", "_limits", "_loop", "_owner",
+        "_reported", "_transport", "_upload",
         "_write_paused", "exchanges", "idle_since", "origin",
     )  # fmt: skip
 
@@ -68,6 +69,7 @@ class Connection(asyncio.Protocol):
         self._deadline = Deadline(loop, self._expired)
         self._transport: asyncio.Transport
         self._closed = False
+        self._reported = False
         # Flow control of writing
         self._write_paused = False
         self._drain: asyncio.Future[None] | None = None
@@ -135,6 +137,17 @@ class Connection(asyncio.Protocol):
         self._stop_upload()
         self._transport.abort()
 
+    def report_lost(self) -> None:
+        """Tell the owner, once, that the socket is gone.
+
+        For `connection_lost`, and for whoever cuts the making of a connection off: uvloop then closes the
+        socket without a word to its protocol, while asyncio reports it later.
+        """
+        self._closed = True
+        if not self._reported:
+            self._reported = True
+            self._owner.lost(self)
+
     def _write_request(self, head: bytes, body: bytes | None) -> None:
         if not body:
             self._transport.write(head)
@@ -188,6 +201,8 @@ class Connection(asyncio.Protocol):
 
     def upload_failed(self, error: Exception) -> None:
         """End the exchange: its request can't be completed."""
+        # Forgotten first: cancelled from within, the upload could not let its source clean up.
+        self._upload = None
         self._fail(error)
 
     def _stop_upload(self) -> bool:
@@ -195,8 +210,7 @@ class Connection(asyncio.Protocol):
         upload, self._upload = self._upload, None
         if upload is None:
             return True
-        if not upload.complete:
-            upload.cancel()
+        upload.cancel()
         return upload.complete
 
     # The socket's side
@@ -205,7 +219,10 @@ class Connection(asyncio.Protocol):
         """Keep the socket's transport."""
         # A cast: uvloop has transports of its own, of no common class.
         self._transport = cast("asyncio.Transport", transport)
-        self._owner.made(self)
+        if self._closed:
+            self._transport.abort()
+        else:
+            self._owner.made(self)
 
     def data_received(self, data: bytes) -> None:
         """Pass what was read to the exchange."""
@@ -224,7 +241,9 @@ class Connection(asyncio.Protocol):
         if not reader.status:
             return
         if not had_head and reader.status >= 300 and self._upload is not None:
-            self._refuse_upload(self._upload)
+            # The upstream has decided without the rest of the body. Sending on could draw an RST, and with
+            # it lose the response that explains the refusal.
+            self._upload.cancel()
         if reader.phase is Phase.DONE:
             self._finish(exchange, reader)
         if body:
@@ -246,10 +265,9 @@ class Connection(asyncio.Protocol):
         """Report the end of the socket, to the exchange on it and to the owner."""
         if self._exchange is not None:
             self._fail(self._closed_early(exc))
-        self._closed = True
         self._deadline.cancel()
         self._stop_upload()
-        self._owner.lost(self)
+        self.report_lost()
 
     def pause_writing(self) -> None:
         """Hold the upload: the upstream reads slower than the body comes."""
@@ -278,12 +296,6 @@ class Connection(asyncio.Protocol):
         if exchange is not None:
             exchange.fail(error)
         self.abort()
-
-    def _refuse_upload(self, upload: Upload) -> None:
-        # The upstream has decided without the rest of the body. Sending on could draw an RST, and with it
-        # lose the response that explains the refusal.
-        if not upload.complete:
-            upload.cancel()
 
     def _expired(self) -> None:
         exchange = self._exchange

@@ -94,7 +94,10 @@ class Lane:
             A future of a connection to use, or of None: a place to make one.
         """
         turn: asyncio.Future[Connection | None] = self._loop.create_future()
-        self._waiters[turn] = fresh
+        if self._closed:
+            turn.set_exception(PoolClosed(f"{self.origin} was dropped"))
+        else:
+            self._waiters[turn] = fresh
         return turn
 
     def leave_line(self, turn: "asyncio.Future[Connection | None]") -> None:
@@ -124,6 +127,12 @@ class Lane:
     def made(self, connection: Connection) -> None:
         """Count a new socket; its place was taken before."""
         self.connections.add(connection)
+
+    def give_up(self, connection: Connection) -> None:
+        """End a connection that could not be made, and give its place back now."""
+        if connection in self.connections:
+            connection.abort()
+        connection.report_lost()
 
     def released(self, connection: Connection) -> None:
         """Pass a clean connection to the next in line, or let it idle."""

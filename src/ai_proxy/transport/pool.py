@@ -152,7 +152,7 @@ class Pool:
         for lane in list(self._leaving):
             lane.close(abort=True)
         if self._leaving:
-            self._emptied = asyncio.Event()
+            self._emptied = self._emptied or asyncio.Event()
             await self._emptied.wait()
 
     async def _open(self, origin: Origin, timeouts: Timeouts, *, fresh: bool = False) -> Connection:
@@ -190,10 +190,7 @@ class Pool:
             async with asyncio.timeout(within_s):
                 await self._open_socket(loop, connection)
         except BaseException as error:
-            if connection in lane.connections:
-                connection.abort()
-            else:
-                lane.give_turn()
+            lane.give_up(connection)
             if isinstance(error, TimeoutError):
                 raise ConnectTimeout(f"no connection to {origin} within {within_s} s") from None
             if isinstance(error, (OSError, UnicodeError)):

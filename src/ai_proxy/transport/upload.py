@@ -67,14 +67,17 @@ class Upload:
         return f"<Upload: {'complete' if self.complete else 'sending'}>"
 
     def cancel(self) -> None:
-        """Stop at once."""
-        self._task.cancel()
+        """Stop at once, unless all is sent."""
+        if not self.complete:
+            self._task.cancel()
 
     async def _run(self) -> None:
         try:
             await self._send_all()
         except Exception as error:  # noqa: BLE001 (whatever the caller's iterator raises is the exchange's error)
-            self._sink.upload_failed(error)
+            # Once complete, the connection may already serve another exchange.
+            if not self.complete:
+                self._sink.upload_failed(error)
         finally:
             # A generator left suspended would be finished by the collector, at a time nobody chose.
             close = getattr(self._body, "aclose", None)
