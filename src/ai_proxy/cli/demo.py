@@ -60,7 +60,8 @@ def run(serve: Serve, stop: Callable[[], None], *, once: bool = False, console: 
         port = _free_port()
         path = Path(folder, "ai-proxy.yaml")
         path.write_text(config_text(model, port, Path(folder, "state")), "utf-8")
-        console.print(f"[bold]The whole config[/] ({path}):\n{path.read_text('utf-8')}", markup=True)
+        console.print(f"[bold]The whole config[/] ({path}):", soft_wrap=True)
+        console.print(path.read_text("utf-8"), markup=False, soft_wrap=True)
         question = _Question(port, once=once, stop=stop, console=console)
         thread = threading.Thread(target=question.ask, name="demo-question", daemon=True)
         thread.start()
@@ -152,7 +153,8 @@ class _Question:
         console = self._console
         try:
             self._await_listening()
-            console.print(f"[bold]Listening on http://127.0.0.1:{self._port}[/] — try:")
+            console.print(f"[bold]Listening on http://127.0.0.1:{self._port}[/] — ask it something yourself:")
+            # A wrapped command line could not be copied.
             console.print(f"{curl_line(self._port)}\n", markup=False, soft_wrap=True)
             self._show_answer()
             self.answered = True
