@@ -134,3 +134,23 @@ async def test_the_sweep_closes_what_has_expired_and_keeps_the_rest() -> None:
             await asyncio.sleep(0.005)
     assert list(road.lane.idle) == [newer]
     road.lane.close(abort=True)
+
+
+async def test_a_connection_cut_off_while_it_was_made_gives_its_place_back_once() -> None:
+    """Whether the loop then reports the loss late, as asyncio does, or never, as uvloop."""
+    road = capped()
+    connection = road.connection()
+    road.lane.give_up(connection)
+    assert (road.lane.turns, road.emptied) == (0, 1)
+    connection.connection_lost(None)
+    assert (road.lane.turns, road.emptied) == (0, 1)
+
+
+async def test_a_socket_that_stands_after_it_was_given_up_is_closed() -> None:
+    road = capped()
+    assert road.lane.take_turn()
+    connection = Connection(asyncio.get_running_loop(), ORIGIN, road.lane, road.limits)
+    road.lane.give_up(connection)
+    transport = FakeTransport()
+    connection.connection_made(transport)
+    assert (transport.aborted, road.lane.connections, road.emptied) == (True, set(), 1)

@@ -402,3 +402,21 @@ async def test_whatever_happens_every_place_under_the_cap_comes_back(storm: list
         assert {type(result) for result in results} <= {bytes, UpstreamClosed, PoolClosed, asyncio.CancelledError}
         await until_idle(pool, 0)
         assert repr(pool) == "<Pool: 0 origins, 0 active, 0 idle, 0 waiting>"
+
+
+async def test_the_warm_path_is_synchronous_up_to_the_wait() -> None:
+    async with Upstream(answering(OK)) as upstream, pool_of() as pool:
+        assert pool.take_idle(upstream.origin) is None
+        await get(pool, upstream.origin)
+        connection = pool.take_idle(upstream.origin)
+        assert connection is not None
+        exchange = connection.start(GET, None, method=b"GET", timeouts=pool.timeouts)
+        await exchange.wait_head()
+        assert (await body_of(exchange), len(upstream.peers), pool.idle) == (b"hello", 1, 1)
+
+
+async def test_trailers_are_there_once_the_body_is_read() -> None:
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n"
+    async with Upstream(answering(chunked)) as upstream, pool_of() as pool:
+        exchange = await pool.send(upstream.origin, GET, method=b"GET")
+        assert (await body_of(exchange), exchange.trailers, pool.idle) == (b"hello", [(b"X-Sum", b"1")], 1)

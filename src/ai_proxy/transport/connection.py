@@ -259,12 +259,13 @@ class Connection(asyncio.Protocol):
             self._finish(exchange, exchange.reader)
             exchange.wake()
         else:
-            self._fail(self._closed_early(None))
+            self._fail(self._closed_early(exchange, None))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Report the end of the socket, to the exchange on it and to the owner."""
-        if self._exchange is not None:
-            self._fail(self._closed_early(exc))
+        exchange = self._exchange
+        if exchange is not None:
+            self._fail(self._closed_early(exchange, exc))
         self._deadline.cancel()
         self._stop_upload()
         self.report_lost()
@@ -316,9 +317,8 @@ class Connection(asyncio.Protocol):
             return None
         return FirstByteTimeout(f"no response within {exchange.timeouts.first_byte_s} s")
 
-    def _closed_early(self, cause: Exception | None) -> UpstreamClosed:
-        assert self._exchange is not None  # noqa: S101 (only an exchange can end early)
-        untouched = self._exchange.reader.untouched
+    def _closed_early(self, exchange: Exchange, cause: Exception | None) -> UpstreamClosed:
+        untouched = exchange.reader.untouched
         where = "before its response" if untouched else "in the middle of its response"
         error = UpstreamClosed(
             f"the upstream closed the connection {where}",
