@@ -70,6 +70,16 @@ async def test_nothing_outlives_a_proxy_that_was_killed(tmp_path: Path, flags: t
         await until(lambda: killed.left == [])
 
 
+async def test_nothing_outlives_a_proxy_that_was_killed_while_it_started_something(tmp_path: Path) -> None:
+    command = ("-m", "tests.fakes.proxy", str(tmp_path), *argv("--port", "{port}", "--listen-after", "60"))
+    proxy = await asyncio.create_subprocess_exec(sys.executable, *command, cwd=ROOT)
+    await until(lambda: list(tmp_path.glob("processes/*.json")) != [])
+    proxy.kill()
+    await proxy.wait()
+    (record,) = tmp_path.glob("processes/*.json")
+    await until(lambda: survivors(Record(record.stem)) == [])
+
+
 async def test_the_engine_may_end_in_peace_when_the_proxy_was_killed(tmp_path: Path) -> None:
     farewell = tmp_path / "farewell"
     # Nobody reads its errors any more once the proxy is gone: to write one would end it at once.

@@ -287,10 +287,8 @@ async def test_the_guard_killed_takes_all_with_it(runtime: ProcessRuntime) -> No
     await until(lambda: not any(runs(pid) for pid in [int(instance.id), *children]))
 
 
-async def test_a_guard_that_hangs_does_not_keep_an_engine_alive(
-    runtime: ProcessRuntime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ai_proxy.runtimes.guarded._MARGIN_S", 0.5)
+async def test_a_guard_that_hangs_does_not_keep_an_engine_alive(tmp_path: Path) -> None:
+    runtime = ProcessRuntime(tmp_path, os.environ, margin_s=0.2)
     instance = await runtime.start(engine_spec(), ignore)
     os.kill(parent_of(int(instance.id)), signal.SIGSTOP)
     await runtime.stop(instance, 0.1)

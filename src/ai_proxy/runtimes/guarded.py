@@ -18,10 +18,10 @@ from ai_proxy.runtimes import guard, orphans
 from ai_proxy.runtimes.base import Exit
 from ai_proxy.runtimes.ring import ByteRing
 
+MARGIN_S = 5.0
 _LIFELINE = 0
 _OUTPUT = 2
 _SPAWN_TIMEOUT_S = 10.0
-_MARGIN_S = 5.0
 _LAST_OUTPUT_S = 1.0
 _TURN_S = 0.05
 _TURN_BYTES = 10_000_000
@@ -131,17 +131,21 @@ class GuardedProcess(asyncio.SubprocessProtocol):
                 self._news = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._news)
 
-    async def stop(self, grace_s: float) -> None:
+    async def stop(self, grace_s: float, margin_s: float = MARGIN_S) -> None:
         """Ask the engine to end, kill it after `grace_s`, and return when everything is gone.
+
+        Args:
+            grace_s: From SIGTERM to SIGKILL.
+            margin_s: For the guard to have done so; after that it counts as hanging and is killed itself.
 
         Raises:
             RuntimeUnavailable: It is not gone in spite of all (a process in uninterruptible sleep).
         """
         self._order(f"{grace_s}\n")
-        if not await self._ends_within(grace_s + _MARGIN_S) and self._transport is not None:
+        if not await self._ends_within(grace_s + margin_s) and self._transport is not None:
             with suppress(ProcessLookupError):
                 self._transport.kill()  # the guard itself hangs; what it leaves is killed in `process_exited`
-            if not await self._ends_within(_MARGIN_S):
+            if not await self._ends_within(margin_s):
                 raise RuntimeUnavailable(f"process {self.pid} was killed and does not end")
 
     def _pipe(self, fd: int) -> asyncio.Transport | None:

@@ -18,7 +18,7 @@ from ai_proxy.devices import Placement
 from ai_proxy.engines.registry import port_of
 from ai_proxy.errors import StartFailed
 from ai_proxy.runtimes.base import Exit, Instance, InstanceSpec, Progress
-from ai_proxy.runtimes.guarded import GuardedProcess
+from ai_proxy.runtimes.guarded import MARGIN_S, GuardedProcess
 from ai_proxy.runtimes.orphans import Record, Records
 from ai_proxy.runtimes.ports import free_port, is_free
 from ai_proxy.runtimes.ring import Lines
@@ -39,10 +39,12 @@ class ProcessRuntime:
     Args:
         state_dir: Where the records of running replicas are kept.
         environ: What every engine's environment starts from, mostly the proxy's own.
+        margin_s: How long after the grace a replica must be gone before its guard counts as hanging.
     """
 
-    def __init__(self, state_dir: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, state_dir: Path, environ: Mapping[str, str], *, margin_s: float = MARGIN_S) -> None:
         self._environ = environ
+        self._margin_s = margin_s
         self._records = Records(state_dir / "processes")
         # By instance id; an ended one stays until its successor starts, since its exit and output are still asked for.
         self._replicas: dict[str, _Replica] = {}
@@ -80,7 +82,7 @@ class ProcessRuntime:
         """
         replica = self._find(instance)
         if replica is not None and not replica.process.has_ended:
-            await replica.process.stop(grace_s)
+            await replica.process.stop(grace_s, self._margin_s)
 
     async def wait(self, instance: Instance) -> Exit:
         """Wait until the replica and all its descendants are gone."""
