@@ -207,7 +207,7 @@ class ProxyProtocol(HttpToolsProtocol):
         cycle = Cycle(
             self,
             scope,
-            keep_alive=version == "1.1" and parser.should_keep_alive(),
+            keep_alive=version == "1.1" and parser.should_keep_alive() and not parser.should_upgrade(),
             expects_continue=fields.get(b"expect", b"").lower() == b"100-continue",
             buffer_bytes=self.limits.buffer_bytes,
         )

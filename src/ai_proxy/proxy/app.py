@@ -1,0 +1,221 @@
+"""The data plane as a raw ASGI app: what becomes of a request, on one screen.
+
+A request is routed, waits for a grant on a replica, is relayed, and is accounted for. It knows the fleet only as a
+`Gate`; everything that it has to decide is a plain function, and only what must wait is awaited.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from itertools import count
+from typing import Any, Final
+
+from ai_proxy.config.models import Config
+from ai_proxy.errors import ProxyError, UpgradeNotSupported
+from ai_proxy.gate import Gate, Grant, RequestInfo
+from ai_proxy.logging import Access
+from ai_proxy.metrics import Ending, Metrics
+from ai_proxy.proxy.body import ClientGone, Receive
+from ai_proxy.proxy.books import Books
+from ai_proxy.proxy.budget import Budget
+from ai_proxy.proxy.forward import relay, send
+from ai_proxy.proxy.headers import is_request_id, outbound, peer_lines
+from ai_proxy.proxy.models import States, model_list, one_model
+from ai_proxy.proxy.replies import reply
+from ai_proxy.proxy.request import Request, Send
+from ai_proxy.proxy.settings import ProxySettings
+from ai_proxy.routing.base_path import join_path
+from ai_proxy.routing.endpoints import ByModel, dialect_of
+from ai_proxy.routing.extract import model_in_query, rename_in_query
+from ai_proxy.routing.table import ListModels, Redirect, Route, RouteTable, ShowModel
+from ai_proxy.transport.pool import Pool
+
+_JSON: Final = (b"content-type", b"application/json")
+_ALLOW: Final = (b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+_PEERS_KEPT: Final = 1024
+
+
+class ProxyApp:
+    """Answers everything that is not the management plane's.
+
+    Args:
+        config: A config whose references were checked.
+        table: Its routes.
+        gate: The door to the fleet.
+        pool: Connections to replicas.
+        metrics: Where requests are counted.
+        access: Takes one entry a request; must not wait.
+        states: Says a service's state in llama.cpp's words, for the list of models.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        table: RouteTable,
+        *,
+        gate: Gate,
+        pool: Pool,
+        metrics: Metrics,
+        access: Callable[[Access], None],
+        states: States,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        # For the life of the app
+        self._gate = gate
+        self._pool = pool
+        self._states = states
+        self._clock = clock
+        self._books = Books(metrics, access, clock=clock)
+        self._peer_lines = lru_cache(_PEERS_KEPT)(peer_lines)
+        self._id_prefix = secrets.token_hex(6)
+        self._ids = count(1)
+        # For the life of a config
+        self._settings = ProxySettings(config, table)
+        self._budget = Budget(self._settings.max_buffered_bytes)
+
+    def __repr__(self) -> str:
+        return f"<ProxyApp: {self._settings!r}, {self._budget!r}>"
+
+    def configure(self, config: Config, table: RouteTable) -> None:
+        """Serve new requests by another config; those in flight keep theirs."""
+        self._settings = ProxySettings(config, table)
+        self._budget.total = self._settings.max_buffered_bytes
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await send({"type": "websocket.close"})
+            return
+        request = Request(scope, receive, send, since=self._clock(), budget=self._budget)
+        request.id = self._request_id(request.fields.get(b"x-request-id"))
+        try:
+            await self._answer(request)
+        except asyncio.CancelledError:
+            if not request.ended_early():
+                request.ending = Ending.CANCELLED
+                raise
+        except ClientGone:
+            request.ending = Ending.CLIENT_GONE
+        except ProxyError as error:
+            await self._apologise(request, error)
+        finally:
+            await request.aclose()
+            self._books.close(request)
+
+    async def _answer(self, request: Request) -> None:
+        """Find who is asked; the rest is that service's, or ours.
+
+        1. Route by path or header.
+        2. Else by the model that the request names, replaced if the service maps it.
+        """
+        settings, scope, fields = self._settings, request.scope, request.fields
+        if b"upgrade" in fields:
+            raise UpgradeNotSupported("no protocol upgrade is offered here; ask without the field `Upgrade`")
+        if request.path == b"*":
+            await self._reply(request, 204, [_ALLOW])
+            return
+        query: bytes = scope["query_string"]
+        match settings.table.match(request.path, scope["method"], fields.get(b"x-ai-proxy-service")):
+            case Route(service, path):
+                request.path = path
+                await self._forward(request, settings, service, query)
+            case ByModel():
+                in_body = await request.body.find_model(settings.max_model_body_bytes)
+                name = in_body or model_in_query(query)
+                request.model = name or ""
+                target = settings.table.resolve(name)
+                rename = target.rename
+                if rename is not None and in_body is None:
+                    query, rename = rename_in_query(query, rename), None
+                await self._forward(request, settings, target.service, query, rename)
+            case Redirect(location):
+                await self._reply(request, 307, [(b"location", location + (b"?" + query if query else b""))])
+            case ListModels():
+                await self._reply(request, 200, [_JSON], model_list(settings.table.listed, self._states))
+            case ShowModel(name):
+                service = settings.table.resolve(name).service
+                await self._reply(request, 200, [_JSON], one_model(name, service, self._states))
+
+    async def _forward(
+        self,
+        request: Request,
+        settings: ProxySettings,
+        service: str,
+        query: bytes,
+        rename: str | None = None,
+    ) -> None:
+        """Relay the exchange with a service.
+
+        3. Wait for a grant.
+        4. Send the request up, the head made for the service.
+        5. Relay the response.
+        6. Give connection and grant back, whatever happened.
+        """
+        self._books.open(request, service)
+        of_service = settings.services[service]
+        scope = request.scope
+        grant = await self._admit(request, service)
+        try:
+            outgoing = await request.body.outgoing(rename)
+            target = join_path(grant.base_path, request.path)
+            client = scope["client"]
+            head = outbound(
+                scope["method"].encode("ascii"),
+                target + b"?" + query if query else target,
+                request.raw_fields,
+                peer=self._peer_lines(client[0] if client else "unknown", scope["scheme"]),
+                request_id=request.id.encode("ascii"),
+                host=of_service.host,
+                content_length=outgoing.length,
+                setting=of_service.setting,
+            )
+            exchange = await send(self._pool, grant.origin, head, request, of_service, body=outgoing.content)
+            try:
+                request.attach(exchange)
+                request.ttfb_s = self._clock() - request.since
+                await relay(exchange, request, of_service)
+            finally:
+                exchange.close()
+        finally:
+            grant.close()
+
+    async def _admit(self, request: Request, service: str) -> Grant:
+        info = RequestInfo(request.id, service, request.since, request.cancel)
+        grant = self._gate.try_admit(info)
+        if grant is None:
+            asked = self._clock()
+            try:
+                grant = await self._gate.admit(info)
+            finally:
+                request.queue_s = self._clock() - asked
+        return grant
+
+    async def _apologise(self, request: Request, error: ProxyError) -> None:
+        request.ending = Ending.REFUSED
+        if error.service is None:
+            error.service = request.service
+        request.status, headers, content = reply(error, request.id, dialect_of(request.path))
+        await self._send_all(request, headers, content)
+
+    async def _reply(
+        self, request: Request, status: int, headers: list[tuple[bytes, bytes]], content: bytes = b""
+    ) -> None:
+        request.status = status
+        request.ending = Ending.DONE
+        headers += (b"content-length", b"%d" % len(content)), (b"x-request-id", request.id.encode("ascii"))
+        await self._send_all(request, headers, content)
+
+    async def _send_all(self, request: Request, headers: list[tuple[bytes, bytes]], content: bytes) -> None:
+        if request.scope["method"] == "HEAD":
+            content = b""
+        request.sent = len(content)
+        await request.send({"type": "http.response.start", "status": request.status, "headers": headers})
+        await request.send({"type": "http.response.body", "body": content})
+
+    def _request_id(self, given: bytes | None) -> str:
+        if given is not None and is_request_id(given):
+            return given.decode("ascii")
+        return f"{self._id_prefix}-{next(self._ids):x}"

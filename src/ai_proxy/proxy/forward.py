@@ -1,0 +1,135 @@
+"""Relay one exchange: the request goes up, the response comes down as it arrives, both at the slower side's pace.
+
+Owns the first-byte rule: before the response's head is sent an upstream's failure is an error reply, afterwards the
+client's connection is broken off, so that no client takes half an answer for a whole one. It knows nothing of
+services beyond what it is told.
+"""
+
+from typing import Final
+
+from ai_proxy.errors import PoolBusy, ProxyError, UpstreamBroken, UpstreamTooSlow, UpstreamUnreachable
+from ai_proxy.metrics import Ending
+from ai_proxy.proxy.body import Body
+from ai_proxy.proxy.headers import RequestHead, inbound
+from ai_proxy.proxy.replies import sse_event
+from ai_proxy.proxy.request import Request
+from ai_proxy.proxy.settings import ServiceSettings
+from ai_proxy.routing.endpoints import dialect_of
+from ai_proxy.transport.errors import (
+    ConnectFailed,
+    ConnectTimeout,
+    DeadlineExceeded,
+    FirstByteTimeout,
+    IdleTimeout,
+    PoolClosed,
+    PoolTimeout,
+    TransportError,
+    WriteTimeout,
+)
+from ai_proxy.transport.exchange import Exchange
+from ai_proxy.transport.pool import Origin, Pool
+from ai_proxy.transport.reader import Phase
+
+_EVENT_END: Final = b"\n\n"
+
+
+async def send(
+    pool: Pool, origin: Origin, head: RequestHead, request: Request, settings: ServiceSettings, *, body: Body
+) -> Exchange:
+    """Send the request up and wait for the response's head.
+
+    A connect that fails is tried once more: nothing was sent. All else is the pool's to judge.
+
+    Raises:
+        UpstreamError: There is no response.
+        PoolBusy: No connection came free.
+    """
+    method = request.scope["method"].encode("ascii")
+    for attempt in (1, 2):
+        try:
+            return await pool.send(
+                origin, head.data, body, method=method, timeouts=settings.timeouts, chunked=head.chunked
+            )
+        except ConnectFailed as error:
+            if attempt == 2:
+                raise as_ours(error, request) from error
+        except TransportError as error:
+            raise as_ours(error, request) from error
+    raise AssertionError
+
+
+async def relay(exchange: Exchange, request: Request, settings: ServiceSettings) -> None:
+    """Pass the response down: its head at once, then whole reads as they come."""
+    request.status = exchange.status
+    trailers = request.takes_trailers and exchange.reader.phase is Phase.CHUNKED
+    headers = inbound(exchange.headers, request_id=request.id.encode("ascii"), service=settings.label)
+    headers.append((b"server-timing", _timing(request)))
+    head = {"type": "http.response.start", "status": exchange.status, "headers": headers, "trailers": trailers}
+    await request.send(head)
+    last = b""
+    try:
+        data = await exchange.read()
+        while not exchange.complete:
+            request.sent += len(data)
+            await request.send({"type": "http.response.body", "body": data, "more_body": True})
+            last = data
+            data = await exchange.read()
+    except (TransportError, ProxyError) as error:
+        await _break_off(exchange, request, error, last)
+        return
+    request.sent += len(data)
+    request.ending = Ending.DONE
+    await request.send({"type": "http.response.body", "body": data, "more_body": False})
+    if trailers:
+        await request.send({"type": "http.response.trailers", "headers": exchange.trailers, "more_trailers": False})
+
+
+async def _break_off(exchange: Exchange, request: Request, error: TransportError | ProxyError, last: bytes) -> None:
+    """End a response that can't be completed; a stream of events is told why first."""
+    request.ending = Ending.UPSTREAM_SLOW if isinstance(error, DeadlineExceeded) else Ending.UPSTREAM_BROKE
+    if _is_event_stream(exchange):
+        event = sse_event(as_ours(error, request), request.id, dialect_of(request.path))
+        # An event that was cut off would swallow ours.
+        gap = b"" if last.endswith(_EVENT_END) or not last else _EVENT_END
+        await request.send({"type": "http.response.body", "body": gap + event, "more_body": True})
+    request.abort()
+
+
+def _is_event_stream(exchange: Exchange) -> bool:
+    """Whether the response is events and has room for one more."""
+    fields = {name.lower(): value for name, value in exchange.headers}
+    is_events = fields.get(b"content-type", b"").lower().startswith(b"text/event-stream")
+    return is_events and b"content-length" not in fields and b"content-encoding" not in fields
+
+
+def _timing(request: Request) -> bytes:
+    ttfb_ms = (request.ttfb_s or 0.0) * 1e3
+    if not request.queue_s:
+        return b"ttfb;dur=%.1f" % ttfb_ms
+    return b"queue;dur=%.1f, ttfb;dur=%.1f" % (request.queue_s * 1e3, ttfb_ms)
+
+
+def as_ours(error: TransportError | ProxyError, request: Request) -> ProxyError:
+    """Say in our words, and without an address, what the transport met."""
+    service = request.service
+    match error:
+        case ProxyError():
+            return error
+        case ConnectFailed() | PoolClosed():
+            return UpstreamUnreachable(f"service {service!r} does not take connections", service=service)
+        case PoolTimeout():
+            return PoolBusy(f"no connection to service {service!r} came free in time", service=service)
+        case DeadlineExceeded():
+            return UpstreamTooSlow(f"service {service!r} let a deadline pass: {_deadline(error)}", service=service)
+        case _:
+            return UpstreamBroken(f"service {service!r} broke off or did not answer as HTTP", service=service)
+
+
+def _deadline(error: DeadlineExceeded) -> str:
+    names = {
+        ConnectTimeout: "connect_s",
+        FirstByteTimeout: "first_byte_s",
+        IdleTimeout: "idle_s",
+        WriteTimeout: "idle_s, while it was sent the request",
+    }
+    return f"timeouts.{names.get(type(error), 'connect_s')}"

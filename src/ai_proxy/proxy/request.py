@@ -1,0 +1,138 @@
+"""One request on its way through the data plane: who asks for what, how far it has come, and how it ends early.
+
+It is what a lost client, an operator's cancel and the books (`account.py`) hold on to. It routes, waits for and sends
+nothing by itself.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from ai_proxy.metrics import Ending
+from ai_proxy.proxy.body import Receive, RequestBody
+from ai_proxy.proxy.budget import Budget
+from ai_proxy.proxy.inbox import Inbox
+from ai_proxy.transport.exchange import Exchange
+
+type Fields = list[tuple[bytes, bytes]]
+type Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Request:
+    """One request, from its head to its end.
+
+    Args:
+        scope: The ASGI scope.
+        receive: The ASGI server's.
+        send: The ASGI server's.
+        since: When it arrived, on the app's clock.
+        budget: Where the bytes of its body are counted that must be held.
+
+    Attributes:
+        scope: The ASGI scope.
+        send: The ASGI server's.
+        fields: Its fields by name in lower case; of duplicates the last.
+        path: What is asked of the service, raw; a prefix is stripped once it is routed.
+        id: The id that client and engine are told.
+        since: When it arrived, on the app's clock.
+        body: Its body.
+        service: Id of its service, once routed.
+        model: Name that the client gave, once read.
+        status: Status sent to the client; 0 before.
+        sent: Body bytes sent to the client.
+        queue_s: How long it waited for a grant.
+        ttfb_s: From its head to its answer's head.
+        ending: Why it ended.
+    """
+
+    __slots__ = (
+        "_exchange", "_extensions", "_inbox", "_task", "body", "ending", "fields", "id", "model", "path", "queue_s",
+        "scope", "send", "sent", "service", "since", "status", "ttfb_s",
+    )  # fmt: skip
+
+    def __init__(self, scope: Mapping[str, Any], receive: Receive, send: Send, *, since: float, budget: Budget) -> None:
+        self.scope = scope
+        self.send = send
+        self.since = since
+        self.fields: dict[bytes, bytes] = dict(scope["headers"])
+        self.path: bytes = scope["raw_path"]
+        self.id = ""
+        # For as long as it may end early
+        self._extensions: Mapping[str, Any] = scope.get("extensions") or {}
+        self._task = asyncio.current_task()
+        self._exchange: Exchange | None = None
+        self._inbox: Inbox | None = None
+        # What the books want to know
+        self.service: str | None = None
+        self.model = ""
+        self.status = 0
+        self.sent = 0
+        self.queue_s = 0.0
+        self.ttfb_s: float | None = None
+        self.ending: Ending | None = None
+        # See from now on whether the client leaves
+        on_disconnect = self._extensions.get("ai_proxy.disconnect")
+        if on_disconnect is not None:
+            on_disconnect(self._client_gone)
+        else:
+            self._inbox = Inbox(receive, self._client_gone)
+            receive = self._inbox.receive
+        self.body = RequestBody(receive, self.fields, budget)
+
+    def __repr__(self) -> str:
+        return f"<Request {self.id} {self.scope['method']} {self.scope['path']} to {self.service}: {self.status}>"
+
+    @property
+    def raw_fields(self) -> Fields:
+        """Its fields as they came; names in lower case where the server does not tell."""
+        raw: Fields = self._extensions.get("ai_proxy.headers") or self.scope["headers"]
+        return raw
+
+    @property
+    def takes_trailers(self) -> bool:
+        """Whether the client's server passes trailer fields on."""
+        return "http.response.trailers" in self._extensions
+
+    def attach(self, exchange: Exchange) -> None:
+        """Close this exchange in the step in which the request ends early."""
+        self._exchange = exchange
+
+    def cancel(self) -> None:
+        """End it now: the client's connection and the engine's are closed."""
+        self._end(Ending.CANCELLED)
+        self.abort()
+
+    def abort(self) -> None:
+        """End the client's connection so that it does not take the response for complete.
+
+        A server without that extension does so by itself when the app returns early.
+        """
+        abort = self._extensions.get("ai_proxy.abort")
+        if abort is not None:
+            abort()
+
+    def ended_early(self) -> bool:
+        """Say whether a cancellation of this task was ours, and take it back if so."""
+        if self.ending is not Ending.CLIENT_GONE and self.ending is not Ending.CANCELLED:
+            return False
+        if self._task is not None:
+            self._task.uncancel()
+        return True
+
+    async def aclose(self) -> None:
+        """Let go of everything; on our own protocol there is nothing to wait for."""
+        self.body.close()
+        self._task = None
+        if self._inbox is not None:
+            await self._inbox.aclose()
+
+    def _client_gone(self) -> None:
+        self._end(Ending.CLIENT_GONE)
+
+    def _end(self, ending: Ending) -> None:
+        if self.ending is not None or self._task is None:
+            return
+        self.ending = ending
+        if self._exchange is not None:
+            self._exchange.close()
+        self._task.cancel()

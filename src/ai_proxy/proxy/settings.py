@@ -1,0 +1,68 @@
+"""What the data plane takes from a config: routes, and for each service how to talk to it.
+
+Built once from a config and never changed; a reload builds another and requests in flight keep theirs.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from ai_proxy.config.models import Config, ServiceConfig
+from ai_proxy.proxy.headers import SetFields
+from ai_proxy.routing.table import RouteTable
+from ai_proxy.transport.limits import Timeouts
+
+_MIB: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSettings:
+    """How to talk to one service.
+
+    Attributes:
+        label: Its id as a header value.
+        timeouts: Deadlines of an exchange with it.
+        setting: Fields set on every request to it.
+        host: Host that it is asked by; None: the client's. A service that runs elsewhere gets its own, or it could
+            not tell its sites apart; one of ours gets the client's, which it may compare with `Origin`.
+    """
+
+    label: bytes
+    timeouts: Timeouts
+    setting: SetFields
+    host: bytes | None
+
+    @classmethod
+    def of(cls, service: str, config: ServiceConfig) -> "ServiceSettings":
+        """Read one service's settings."""
+        limits = config.timeouts
+        return cls(
+            label=service.encode(),
+            timeouts=Timeouts(connect_s=limits.connect_s, first_byte_s=limits.first_byte_s, idle_s=limits.idle_s),
+            setting=SetFields.of(config.headers),
+            host=None if config.url is None else urlsplit(config.url).netloc.encode(),
+        )
+
+
+class ProxySettings:
+    """All that one config says to the data plane; immutable.
+
+    Attributes:
+        table: The routes.
+        services: Settings of each service.
+        max_model_body_bytes: Largest body that is read to find its model.
+        max_buffered_bytes: All such bodies together.
+
+    Args:
+        config: A config whose references were checked.
+        table: Its routes.
+    """
+
+    def __init__(self, config: Config, table: RouteTable) -> None:
+        self.table = table
+        self.services = {service: ServiceSettings.of(service, config.services[service]) for service in config.services}
+        self.max_model_body_bytes = config.server.max_model_body_mb * _MIB
+        self.max_buffered_bytes = config.server.max_buffered_mb * _MIB
+
+    def __repr__(self) -> str:
+        return f"<ProxySettings of {self.table!r}>"
