@@ -134,6 +134,18 @@ async def test_a_file_that_is_no_program_is_named(runtime: ProcessRuntime, tmp_p
         await runtime.start(spec_of("small", command=[str(script), "{port}"]), ignore)
 
 
+async def test_a_command_that_is_too_long_is_told(runtime: ProcessRuntime) -> None:
+    with pytest.raises(StartFailed, match="Argument list too long"):
+        await runtime.start(spec_of("small", command=["/bin/echo", "{port}", "x" * 3_000_000]), ignore)
+
+
+async def test_a_stranger_is_not_ours_to_stop_or_to_wait_for(runtime: ProcessRuntime) -> None:
+    stranger = Instance(str(os.getppid()), "small", "127.0.0.1", 1)
+    await runtime.stop(stranger, 0)
+    assert await runtime.wait(stranger) == Exit()
+    assert [line async for line in runtime.logs(stranger, follow=True)] == []
+
+
 async def test_a_missing_working_directory_is_named(runtime: ProcessRuntime) -> None:
     with pytest.raises(StartFailed, match="working_dir '/no/such' is not a directory"):
         await runtime.start(engine_spec(working_dir="/no/such"), ignore)
