@@ -4,7 +4,9 @@ Run it as a subprocess (`argv("--port", "0")`, or `with running(...) as engine`)
 HTTP: `/health` (503 "Loading model" until ready), `/v1/models`, `/v1/chat/completions` and `/v1/completions` (plain
 and SSE), `/v1/embeddings` (501), `/slots`. Its own paths:
 
-    GET  /fake/stats   {"started", "completed", "aborted", "open", "models"}; an aborted request lost its client
+    GET  /fake/stats   {"received", "cut", "started", "completed", "aborted", "open", "models"}: requests but those of
+                       `/fake/`, of which a cut one lost its client in its body, and completions, of which an aborted
+                       one lost its client
     GET  /fake/env     its environment
     POST /fake/exit    ?code=N (or ?signal=N): end at once, in mid-stream too
     POST /fake/busy    ?slots=N: `/slots` says so many slots work though no request is open
@@ -28,10 +30,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import parse_qs, urlsplit
 
 SLOTS = 2
+COUNTED = ("received", "cut", "started", "completed", "aborted")
 
 
 def argv(*flags: str) -> tuple[str, ...]:
@@ -85,7 +88,7 @@ class State:
     options: argparse.Namespace
     began: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
-    counts: dict[str, int] = field(default_factory=lambda: {"started": 0, "completed": 0, "aborted": 0})
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
     models: list[str | None] = field(default_factory=list)
     busy: int = 0
 
@@ -128,11 +131,17 @@ class Connection(BaseHTTPRequestHandler):
     def _dispatch(self) -> None:
         if self.state.options.hang:
             self._wait(3600)
-        body = self._read_body()
         path = urlsplit(self.path).path
         if path.startswith("/fake/"):
-            self._control(path, body)
-        elif not self.state.is_ready:
+            self._control(path, self._read_body())
+        else:
+            self.state.count("received")
+            self._serve(path, self._read_body())
+
+    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_OPTIONS = _dispatch  # noqa: N815 - http.server's names
+
+    def _serve(self, path: str, body: bytes) -> None:
+        if not self.state.is_ready:
             self._error(503, "Loading model", "unavailable_error")
         elif path in {"/v1/chat/completions", "/v1/completions"}:
             self._complete(body)
@@ -149,18 +158,24 @@ class Connection(BaseHTTPRequestHandler):
         else:
             self._error(404, "File Not Found", "not_found_error")
 
-    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_OPTIONS = _dispatch  # noqa: N815 - http.server's names
-
     def _read_body(self) -> bytes:
         if "chunked" not in self.headers.get("transfer-encoding", ""):
-            return self.rfile.read(int(self.headers.get("content-length", 0)))
+            size = int(self.headers.get("content-length", 0))
+            body = self.rfile.read(size)
+            if len(body) < size:
+                self._cut()
+            return body
         parts = []
-        while size := int(self.rfile.readline().split(b";")[0], 16):
+        while size := int(self.rfile.readline().split(b";")[0] or self._cut(), 16):
             parts.append(self.rfile.read(size))
             self.rfile.readline()
         while self.rfile.readline().strip():
             pass  # trailers
         return b"".join(parts)
+
+    def _cut(self) -> NoReturn:
+        self.state.count("cut")
+        raise ClientGone
 
     def _control(self, path: str, body: bytes) -> None:
         query = {name: int(values[0]) for name, values in parse_qs(urlsplit(self.path).query).items() if values}
