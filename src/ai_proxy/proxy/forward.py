@@ -61,7 +61,8 @@ async def send(
 async def relay(exchange: Exchange, request: Request, settings: ServiceSettings) -> None:
     """Pass the response down: its head at once, then whole reads as they come."""
     request.status = exchange.status
-    trailers = request.takes_trailers and exchange.reader.phase is Phase.CHUNKED
+    may_have_trailers = exchange.reader.phase is Phase.CHUNKED or bool(exchange.trailers)
+    trailers = may_have_trailers and request.takes_trailers
     headers = inbound(exchange.headers, request_id=request.id.encode("ascii"), service=settings.label)
     headers.append((b"server-timing", _timing(request)))
     head = {"type": "http.response.start", "status": exchange.status, "headers": headers, "trailers": trailers}

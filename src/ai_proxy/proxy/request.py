@@ -91,7 +91,7 @@ class Request:
     @property
     def takes_trailers(self) -> bool:
         """Whether the client's server passes trailer fields on."""
-        return "http.response.trailers" in self._extensions
+        return "http.response.trailers" in self._extensions and self.scope["http_version"] != "1.0"
 
     def attach(self, exchange: Exchange) -> None:
         """Close this exchange in the step in which the request ends early."""
