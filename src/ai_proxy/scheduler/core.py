@@ -96,7 +96,7 @@ def _arrive(turn: Turn, waiter: Waiter) -> None:
         return
     replica.queue[waiter.id] = waiter
     state.waiting += 1
-    state.interested.add(waiter.service)
+    state.interested[waiter.service] = None
     state.arm(min(waiter.deadline, turn.claim_at(replica)), waiter.service)
 
 
@@ -157,7 +157,7 @@ def _want(turn: Turn, replica: Replica) -> None:
     replica.failures, replica.retry_at = 0, 0.0
     if replica.state is not State.READY and replica.wanted_since is None and not turn.state.closing:
         replica.wanted_since = turn.now
-        turn.state.interested.add(replica.spec.id)
+        turn.state.interested[replica.spec.id] = None
         turn.state.arm(turn.claim_at(replica), replica.spec.id)
 
 

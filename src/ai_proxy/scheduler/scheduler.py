@@ -222,7 +222,10 @@ class Scheduler:
         self._step(do.Released(service))
 
     async def settled(self, service: str) -> None:
-        """Wait until a service has come to rest: stopped, ready or failed. The caller sets the deadline."""
+        """Wait until a service has come to rest: stopped, ready, failed, or wanted of a runtime that does not answer.
+
+        The caller sets the deadline.
+        """
         if self._is_settled(service):
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -297,7 +300,9 @@ class Scheduler:
 
     def _is_settled(self, service: str) -> bool:
         replica = self.state.replicas.get(service)
-        return replica is None or (replica.state in machine.SETTLED and replica.wanted_since is None)
+        if replica is None or replica.state not in machine.SETTLED:
+            return replica is None
+        return replica.wanted_since is None or replica.blocked is not None
 
     def _set_timer(self) -> None:
         at = self.state.next_timer

@@ -36,7 +36,7 @@ def settle(turn: Turn) -> None:
 def _review_drains(turn: Turn) -> bool:
     """Call off drains that nobody needs any more, finish those with nothing left to wait for; was there any?"""
     before = len(turn.actions)
-    for service in list(turn.state.draining):
+    for service in sorted(turn.state.draining):
         replica = turn.state.replicas[service]
         live = replica.live
         if live is None:

@@ -157,7 +157,7 @@ class SchedulerState:
     Attributes:
         ready: The ready table: the life of each replica that takes new requests, by service; empty once closing.
         waiting: How many requests wait, over all services.
-        interested: Services somebody waits for.
+        interested: Services somebody waits for, in the order in which that began.
         draining: Services in DRAINING.
     """
 
@@ -169,7 +169,7 @@ class SchedulerState:
 
         self.replicas: dict[str, Replica] = {}
         self.ready: dict[str, Live] = {}
-        self.interested: set[str] = set()
+        self.interested: dict[str, None] = {}
         self.draining: set[str] = set()
         self.waiting = 0
 

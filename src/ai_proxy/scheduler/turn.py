@@ -33,6 +33,7 @@ class Turn:
         if replica.state is State.READY and live is not None:
             if live.ready_at is None:
                 live.ready_at = live.last_used = self.now
+                replica.failure = None
             replica.verdict = ""
             if not state.closing:
                 state.ready[service] = live
@@ -78,7 +79,7 @@ class Turn:
         """Drop a removed service that has stopped."""
         if replica.state in {State.STOPPED, State.FAILED} and replica.spec.id in self.state.replicas:
             del self.state.replicas[replica.spec.id]
-            self.state.interested.discard(replica.spec.id)
+            self.state.interested.pop(replica.spec.id, None)
             self.actions.append(do.Forgotten(replica.spec.id))
 
     def rearm_idle(self, replica: Replica) -> None:
@@ -99,7 +100,7 @@ class Turn:
     def lose_interest(self, replica: Replica) -> None:
         """Stop planning for a service that nobody waits for."""
         if replica.interest_since == math.inf and replica.state is not State.QUEUED:
-            self.state.interested.discard(replica.spec.id)
+            self.state.interested.pop(replica.spec.id, None)
 
     def reject(self, waiter: Waiter, error: CannotServe) -> None:
         """Answer one waiter with an error."""

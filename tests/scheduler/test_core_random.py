@@ -1,0 +1,170 @@
+"""Random fleets under random events: whatever happens in whatever order, every promise of the core is kept."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from ai_proxy.devices import Placement
+from ai_proxy.errors import RuntimeUnavailable, StartFailed
+from ai_proxy.scheduler import state as do
+from ai_proxy.scheduler.state import UNLIMITED, ServiceSpec
+from ai_proxy.services.machine import Action, State
+from tests.scheduler.fleets import HOST_MB, demands, devices
+from tests.scheduler.world import DONE, World, settle_down
+
+NAMES = ("a", "b", "c", "d", "e")
+
+
+@st.composite
+def specs(draw: st.DrawFn, service: str) -> ServiceSpec:
+    return ServiceSpec(
+        service,
+        demand=draw(demands()),
+        max_in_flight=draw(st.sampled_from((1, 2, UNLIMITED))),
+        max_queue=draw(st.sampled_from((0, 1, 5, 1000))),
+        idle_timeout_s=draw(st.sampled_from((None, 5.0, 60.0))),
+        pinned=draw(st.integers(0, 5)) == 0,
+    )
+
+
+class Fleets(RuleBasedStateMachine):
+    """Each rule is something that the world may do; `World` checks the books after each."""
+
+    world: World
+
+    @initialize(data=st.data())
+    def build(self, data: Any) -> None:
+        chosen = [data.draw(specs(service)) for service in NAMES[: data.draw(st.integers(1, 5))]]
+        self.world = World(
+            data.draw(devices()),
+            chosen,
+            memory_mb=HOST_MB,
+            claim_after_s=data.draw(st.sampled_from((0.0, 2.0, 30.0))),
+            max_queue=data.draw(st.sampled_from((2, 4000))),
+        )
+
+    def some(self, data: Any, among: Any) -> Any:
+        return data.draw(st.sampled_from(sorted(among)))
+
+    # Clients
+
+    @rule(service=st.sampled_from(NAMES), max_wait_s=st.sampled_from((0.0, 1.0, 45.0, 600.0)))
+    def arrive(self, service: str, max_wait_s: float) -> None:
+        if not self.world.ask(service):
+            self.world.arrive(service, max_wait_s)
+
+    @precondition(lambda self: bool(self.world.waiting))
+    @rule(data=st.data())
+    def leave(self, data: Any) -> None:
+        self.world.leave(self.some(data, self.world.waiting))
+
+    @precondition(lambda self: bool(self.world.open))
+    @rule(data=st.data())
+    def close(self, data: Any) -> None:
+        self.world.close(data.draw(st.integers(0, len(self.world.open) - 1)))
+
+    # Runtimes and engines
+
+    @precondition(lambda self: bool(set(self.world.work.values()) & set(DONE)))
+    @rule(data=st.data())
+    def finish(self, data: Any) -> None:
+        self.world.finish(self.some(data, [s for s, work in self.world.work.items() if work in DONE]))
+
+    @precondition(lambda self: bool(set(self.world.work.values()) - {Action.STOP}))
+    @rule(data=st.data())
+    def break_(self, data: Any) -> None:
+        self.world.break_(self.some(data, [s for s, work in self.world.work.items() if work is not Action.STOP]))
+
+    @precondition(lambda self: Action.WATCH in self.world.work.values())
+    @rule(data=st.data())
+    def sicken(self, data: Any) -> None:
+        service = self.some(data, [s for s, work in self.world.work.items() if work is Action.WATCH])
+        self.world.take(do.Unhealthy(service, StartFailed("no answer")))
+
+    @precondition(lambda self: Action.WATCH in self.world.work.values())
+    @rule(data=st.data(), busy=st.booleans())
+    def work_unasked(self, data: Any, busy: bool) -> None:
+        service = self.some(data, [s for s, work in self.world.work.items() if work is Action.WATCH])
+        self.world.take(do.BusyChanged(service, busy))
+
+    @rule(service=st.sampled_from(NAMES), failure=st.sampled_from((None, RuntimeUnavailable("no answer"))))
+    def hold(self, service: str, failure: RuntimeUnavailable | None) -> None:
+        self.world.take(do.Held(service, failure))
+
+    @rule(service=st.sampled_from(NAMES))
+    def release(self, service: str) -> None:
+        self.world.take(do.Released(service))
+
+    @rule(service=st.sampled_from(NAMES))
+    def adopt(self, service: str) -> None:
+        replica = self.world.state.replicas.get(service)
+        if replica is not None and replica.held and replica.state is State.STOPPED and not self.world.state.closing:
+            self.world.adopt(service, Placement(self.world.devices[:1], vram_mb=9_000))
+            self.world.take(do.Released(service))
+
+    # Operators
+
+    @rule(service=st.sampled_from(NAMES))
+    def start(self, service: str) -> None:
+        if service in self.world.state.replicas:
+            self.world.take(do.StartAsked(service))
+
+    @rule(service=st.sampled_from(NAMES), restart=st.booleans())
+    def stop(self, service: str, restart: bool) -> None:
+        if service in self.world.state.replicas:
+            self.world.take(do.StopAsked(service, "an operator", restart))
+
+    @rule(data=st.data(), service=st.sampled_from(NAMES), instead=st.booleans())
+    def configure(self, data: Any, service: str, instead: bool) -> None:
+        self.world.take(do.Configured(data.draw(specs(service)), instead))
+
+    @rule(service=st.sampled_from(NAMES))
+    def remove(self, service: str) -> None:
+        if service in self.world.state.replicas:
+            self.world.take(do.Removed(service))
+
+    @rule(keep=st.frozensets(st.sampled_from(NAMES)), chance=st.integers(0, 9))
+    def shut_down(self, keep: frozenset[str], chance: int) -> None:
+        if not chance:
+            self.world.take(do.ShutDown(keep))
+
+    # Time
+
+    @rule(seconds=st.sampled_from((0.0, 0.001, 1.0, 29.0, 61.0, 700.0)))
+    def wait(self, seconds: float) -> None:
+        self.world.advance(seconds)
+
+    @invariant()
+    def nobody_is_ready_and_full_of_room_while_others_wait(self) -> None:
+        state = self.world.state
+        for service, live in state.ready.items():
+            assert not state.replicas[service].queue or live.open >= live.limit
+
+    def teardown(self) -> None:
+        """When everything answers, everyone is answered and what may idle out does."""
+        if not hasattr(self, "world"):
+            return
+        world = self.world
+        for service in list(world.state.replicas):
+            world.take(do.Released(service))
+        settle_down(world)
+        world.advance(700.0)
+        settle_down(world)
+        for replica in world.state.replicas.values():
+            assert replica.interest_since == math.inf
+            stays = replica.spec.pinned or replica.spec.idle_timeout_s is None
+            assert replica.state in {State.STOPPED, State.FAILED} or (stays and replica.state is State.READY)
+
+
+# One example is many steps; the books are checked after each.
+Fleets.TestCase.settings = settings(
+    max_examples=80,
+    stateful_step_count=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+TestFleets = pytest.mark.slow(Fleets.TestCase)

@@ -1,0 +1,278 @@
+"""A fleet that exists only on paper: it drives the core, plays runtime and clients, and keeps books of its own.
+
+The books are the test: after every step `World` compares what the core believes with what the actions said, and fails
+at the first promise that is broken.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from typing import Any
+
+from ai_proxy.devices import Device, Placement
+from ai_proxy.errors import CannotServe, StartFailed
+from ai_proxy.runtimes.base import Instance
+from ai_proxy.scheduler import core
+from ai_proxy.scheduler import state as do
+from ai_proxy.scheduler.ledger import Demand, Ledger
+from ai_proxy.scheduler.state import Live, Replica, SchedulerState, ServiceSpec, Settings, Waiter
+from ai_proxy.services.machine import HOLDING, TRANSITIONS, Action, Event, State
+from tests.scheduler.fleets import gpus
+
+DONE = {Action.LAUNCH: Event.LAUNCHED, Action.PROBE: Event.HEALTHY, Action.STOP: Event.GONE}
+"""What each piece of work reports when it went well; a watch only ever reports that something broke."""
+
+
+def spec(service: str, vram_mb: int | None = 8_000, **more: Any) -> ServiceSpec:
+    """A service that needs one GPU with so much memory."""
+    return ServiceSpec(service, **{"demand": Demand(1, vram_mb=vram_mb), **more})
+
+
+class World:
+    """A core, its clock, its runtime, its clients, and the books."""
+
+    def __init__(
+        self, devices: Iterable[Device], specs: Iterable[ServiceSpec] = (), *, memory_mb: int = 0, **settings: Any
+    ) -> None:
+        self.devices = tuple(devices)
+        self.memory_mb = memory_mb
+        self.state = SchedulerState(Ledger(self.devices, memory_mb), Settings(**settings))
+        self.now = 1000.0
+
+        self.states: dict[str, State] = {}
+        self.work: dict[str, Action] = {}
+        self.rooms: dict[str, Placement] = {}
+        self.adopted = False
+
+        self.waiting: dict[int, Waiter] = {}
+        self.answers: dict[int, do.Admit | do.Reject] = {}
+        self.open: list[tuple[str, Live]] = []
+        self.moves: list[do.Moved] = []
+        self._count = 0
+        for each in specs:
+            self.take(do.Configured(each))
+
+    def __repr__(self) -> str:
+        return f"<World at {self.now}: {self.states}, {len(self.waiting)} wait, {len(self.open)} open>"
+
+    # Clients
+
+    def arrive(self, service: str, max_wait_s: float = 600.0) -> int:
+        """A request that could not be granted at once; its number."""
+        self._count += 1
+        waiter = Waiter(self._count, service, self.now, self.now + max_wait_s)
+        self.waiting[waiter.id] = waiter
+        self.take(do.Arrived(waiter))
+        return waiter.id
+
+    def ask(self, service: str) -> bool:
+        """The warm path: a grant at once, or none."""
+        live = self.state.ready.get(service)
+        if live is None or live.open >= live.limit:
+            return False
+        live.open += 1
+        self.open.append((service, live))
+        return True
+
+    def at(self, service: str) -> State:
+        """Where a service's replica is in its life."""
+        return self.states.get(service, State.STOPPED)
+
+    def leave(self, number: int) -> None:
+        """A client that waits goes away."""
+        self.take(do.Left(self.waiting.pop(number)))
+
+    def close(self, index: int = 0) -> None:
+        """A request ends; where the core does not care, telling it must change nothing."""
+        service, live = self.open.pop(index)
+        live.open -= 1
+        live.last_used = self.now
+        if core.cares(self.state, service, live):
+            self.take(do.Closed(service))
+        else:
+            assert core.step(deepcopy(self.state), self.now, do.Closed(service)) == []
+            self.check()
+
+    # The runtime
+
+    def finish(self, service: str) -> None:
+        """What is being done for a service goes well."""
+        self.report(service, DONE[self.work[service]])
+
+    def break_(self, service: str, message: str = "it broke") -> None:
+        """What is being done for a service goes wrong, or a ready replica dies."""
+        self.report(service, Event.BROKE, StartFailed(message, log_tail=("last words",)))
+
+    def report(self, service: str, event: Event, failure: CannotServe | None = None) -> None:
+        """A service's task says what it found, and is over."""
+        self.work.pop(service, None)
+        instance = Instance("i", service, "127.0.0.1", 1) if event is Event.LAUNCHED else None
+        self.take(do.Reported(service, event, instance, failure), cuts=event is Event.BROKE)
+
+    def adopt(self, service: str, placement: Placement) -> None:
+        """A replica of a former life is found, whether it fits or not."""
+        self.rooms[service], self.adopted = placement, True
+        instance = Instance("old", service, "127.0.0.1", 1, placement)
+        self.take(do.Reported(service, Event.ADOPTED, instance))
+
+    def run_all(self) -> None:
+        """Let everything under way go well, and what follows from it."""
+        while busy := [service for service, work in self.work.items() if work in DONE]:
+            self.finish(busy[0])
+
+    # Time
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass; the timer rings whenever it was set to."""
+        target = self.now + seconds
+        while self.state.next_timer <= target:
+            self.now = max(self.now, self.state.next_timer)
+            self.take(do.Tick())
+            assert self.state.next_timer > self.now, "the timer rings in vain"
+        self.now = target
+        assert all(waiter.deadline > target for waiter in self.waiting.values()), "a deadline passed without an answer"
+
+    # Books
+
+    def take(self, event: do.Event, *, cuts: bool = False) -> None:
+        """Bring an event to the core, carry out what it decides, check the books."""
+        cuts = cuts or isinstance(event, do.ShutDown)
+        for action in core.step(self.state, self.now, event):
+            self._carry_out(action, cuts=cuts)
+        self.check()
+
+    def _carry_out(self, action: do.Action, *, cuts: bool) -> None:
+        match action:
+            case do.Run(service, work, placement):
+                assert service not in self.work or (work is Action.STOP and self.work[service] is not Action.STOP)
+                self.work[service] = work
+                if work is Action.LAUNCH:
+                    self.rooms[service] = placement
+            case do.Admit(waiter, live):
+                assert self.states[waiter.service] is State.READY
+                self._answer(waiter, action)
+                self.open.append((waiter.service, live))
+            case do.Reject(waiter):
+                self._answer(waiter, action)
+            case do.Moved():
+                self._move(action, cuts=cuts)
+            case do.Forgotten(service):
+                assert self.states.pop(service, State.STOPPED) in {State.STOPPED, State.FAILED}
+                assert service not in self.work
+
+    def _answer(self, waiter: Waiter, answer: do.Admit | do.Reject) -> None:
+        assert self.waiting.pop(waiter.id) == waiter, "answered twice, or never asked"
+        assert self.now <= waiter.deadline or isinstance(answer, do.Reject)
+        self.answers[waiter.id] = answer
+
+    def _move(self, move: do.Moved, *, cuts: bool) -> None:
+        self.moves.append(move)
+        assert self.states.get(move.service, State.STOPPED) is move.previous
+        assert move.state in {target for target, _ in TRANSITIONS[move.previous].values()}
+        self.states[move.service] = move.state
+        if move.state is State.STOPPING:
+            replica = self.state.replicas[move.service]
+            live = replica.live
+            assert live is not None
+            assert cuts or not self._open_on(live), f"{move.service} is stopped while it serves: {move.reason}"
+            assert cuts or not live.busy, f"{move.service} is stopped while it works: {move.reason}"
+            assert move.eviction is None or not replica.spec.pinned, f"{move.service} is pinned: {move.reason}"
+        if move.previous is State.STOPPING:
+            del self.rooms[move.service]
+
+    def _open_on(self, live: Live) -> int:
+        return sum(on is live for _, on in self.open)
+
+    def check(self) -> None:
+        """Compare the core's beliefs with the books."""
+        state = self.state
+        self._check_rooms()
+        for replica in state.replicas.values():
+            self._check_replica(replica)
+        ready = {} if state.closing else {s: r.live for s, r in state.replicas.items() if r.state is State.READY}
+        assert state.ready == ready
+        assert state.draining == {s for s, r in state.replicas.items() if r.state is State.DRAINING}
+        assert state.waiting == len(self.waiting)
+        assert {w.id for r in state.replicas.values() for w in r.queue.values()} == set(self.waiting)
+        assert set(state.interested) <= set(state.replicas)
+        assert len(state._timers) <= 2 * len(state.replicas) + 65
+        nearest = min((waiter.deadline for waiter in self.waiting.values()), default=math.inf)
+        assert state.next_timer <= nearest
+
+    def _check_rooms(self) -> None:
+        assert self.state.ledger.held == self.rooms
+        assert set(self.rooms) == {s for s, state in self.states.items() if state in HOLDING}
+        if self.adopted:
+            return
+        used: Counter[str] = Counter()
+        for room in self.rooms.values():
+            used.update({device.uuid: min(room.vram_mb, device.vram_mb) for device in room.devices})
+        assert all(used[device.uuid] <= device.vram_mb for device in self.devices)
+        assert sum(room.memory_mb for room in self.rooms.values()) <= self.memory_mb
+
+    def _check_replica(self, replica: Replica) -> None:
+        service, live, closing = replica.spec.id, replica.live, self.state.closing
+        assert replica.state is self.states.get(service, State.STOPPED)
+        assert (live is not None) == (replica.state in HOLDING)
+        if replica.interest_since < math.inf:
+            assert service in self.state.interested
+            assert not closing
+            assert self._knows_what_it_waits_for(replica), f"{replica!r} waits for nothing"
+        if replica.state is State.QUEUED:
+            assert replica.interest_since < math.inf, "a start is kept that nobody waits for"
+            assert not replica.held
+        if live is not None:
+            assert live.open == self._open_on(live)
+            if replica.is_idle and replica.spec.idle_timeout_s is not None and not replica.spec.pinned:
+                assert replica.look_at <= live.last_used + replica.spec.idle_timeout_s
+
+    def _knows_what_it_waits_for(self, replica: Replica) -> bool:
+        """Work under way, a grant to be closed, room to be made, or a runtime to answer."""
+        match replica.state:
+            case State.READY | State.DRAINING:
+                return replica.live is not None and not (
+                    replica.state is State.READY and replica.live.open < replica.live.limit
+                )
+            case State.STOPPED | State.FAILED:
+                return replica.held
+            case State.QUEUED:
+                return bool(self.rooms)
+            case _:
+                return replica.spec.id in self.work
+
+
+def expect_rejected(world: World, number: int) -> CannotServe:
+    """The error that a waiter got."""
+    answer = world.answers[number]
+    assert isinstance(answer, do.Reject)
+    return answer.error
+
+
+def settle_down(world: World, *, done: Callable[[], bool] | None = None) -> None:
+    """Let everything answer, every request end and every engine rest, until nothing is under way."""
+    for _ in range(200):
+        world.run_all()
+        while world.open:
+            world.close()
+        for service, replica in list(world.state.replicas.items()):
+            if replica.live is not None and replica.live.busy:
+                world.take(do.BusyChanged(service, busy=False))
+        if not world.waiting and not (set(world.work.values()) & set(DONE)) and (done is None or done()):
+            return
+        world.advance(1.0)
+    raise AssertionError(f"it never comes to rest: {world!r}")
+
+
+def ready(world: World, *services: str) -> World:
+    """Have these services run, with nothing open on them; the first is the least recently used."""
+    for service in services:
+        world.take(do.StartAsked(service))
+        world.run_all()
+        world.now += 1
+    return world
+
+
+def one_gpu(*services: str, **more: Any) -> World:
+    """Services of which the one GPU holds one at a time."""
+    return World(gpus(10_000), [spec(service, **more) for service in services])
