@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,14 @@ Serve = Callable[..., Proxy]
 
 @contextmanager
 def _serving(factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    proxies: list[Proxy] = []
+    with ExitStack() as proxies:
 
-    def serve(settings: Settings, **options: Any) -> Proxy:
-        proxy = Proxy(factory.mktemp("proxy"), settings, **options)
-        proxies.append(proxy)
-        return proxy.start()
+        def serve(settings: Settings, **options: Any) -> Proxy:
+            proxy = Proxy(factory.mktemp("proxy"), settings, **options)
+            proxies.callback(proxy.close)
+            return proxy.start()
 
-    yield serve
-    for proxy in proxies:
-        proxy.close()
+        yield serve
 
 
 @pytest.fixture
@@ -50,7 +48,7 @@ def serve_docker(tmp_path_factory: pytest.TempPathFactory, docker_engine: Docker
     names: list[str] = []
 
     def start(settings: Settings, *, docker_host: str = docker_engine.host) -> Proxy:
-        proxy = serve(settings, environ={"DOCKER_HOST": docker_host})
+        proxy: Proxy = serve(settings, environ={"DOCKER_HOST": docker_host})
         names.append(f"ai-proxy.name={proxy.name}")
         return proxy
 

@@ -143,6 +143,8 @@ class Connection(BaseHTTPRequestHandler):
     def _serve(self, path: str, body: bytes) -> None:
         if not self.state.is_ready:
             self._error(503, "Loading model", "unavailable_error")
+        elif self.state.options.echo and path != "/health":
+            self._echo(body)
         elif path in {"/v1/chat/completions", "/v1/completions"}:
             self._complete(body)
         elif path == "/v1/embeddings":
@@ -178,21 +180,24 @@ class Connection(BaseHTTPRequestHandler):
         raise ClientGone
 
     def _control(self, path: str, body: bytes) -> None:
-        query = {name: int(values[0]) for name, values in parse_qs(urlsplit(self.path).query).items() if values}
+        query = parse_qs(urlsplit(self.path).query)
         if path == "/fake/exit":
             if "signal" in query:
-                os.kill(os.getpid(), query["signal"])
-            os._exit(query.get("code", 0))
+                os.kill(os.getpid(), int(query["signal"][0]))
+            os._exit(int(query["code"][0]) if "code" in query else 0)
         elif path == "/fake/busy":
-            self.state.busy = query["slots"]
+            self.state.busy = int(query["slots"][0])
             self._json({})
         elif path == "/fake/stats":
             self._json({**self.state.counts, "open": self.state.open, "models": self.state.models})
         elif path == "/fake/env":
             self._json(dict(os.environ))
         else:
-            about = {"method": self.command, "target": self.path, "headers": self.headers.items()}
-            self._json({**about, "size": len(body), "sha256": hashlib.sha256(body).hexdigest()})
+            self._echo(body)
+
+    def _echo(self, body: bytes) -> None:
+        about = {"method": self.command, "target": self.path, "headers": self.headers.items()}
+        self._json({**about, "size": len(body), "sha256": hashlib.sha256(body).hexdigest()})
 
     def _complete(self, body: bytes) -> None:
         try:
@@ -281,6 +286,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--host", default="127.0.0.1")
     add("--port", type=int, default=0, help="0: any free one; it prints `listening on HOST:PORT`")
     add("--model", help="answer 404 to any other model name")
+    add("--echo", action="store_true", help="answer all but /health as /fake/echo does")
     add("--chunks", type=int, default=3, help="tokens of an answer")
     add("--interval", type=float, default=0.0, help="seconds before each token")
     add("--first-byte-after", type=float, default=0.0, help="seconds before an answer's head")
