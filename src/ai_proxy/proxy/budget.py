@@ -53,8 +53,7 @@ class Budget:
         except BaseException as error:
             with suppress(ValueError):
                 self._waiting.remove(entry)
-            if turn.done() and not turn.cancelled():
-                self.give_back(size)
+            self.give_back(size if turn.done() and not turn.cancelled() else 0)
             if isinstance(error, TimeoutError):
                 raise QueueFull("the proxy holds as many request bodies as it may", retry_after_s=5) from None
             raise
