@@ -149,6 +149,8 @@ class DockerRuntime:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            # Gathering what is done already gives the loop no turn in which the tasks could take themselves out.
+            self._tasks.difference_update(tasks)
         await self._images.close()
         await self._events.close()
         await self._engine.close()
