@@ -1,11 +1,13 @@
 """What the routes are given: the plane and its parts, by FastAPI's `Depends`, so that a test can hand in others."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, cast
 
-from fastapi import Depends, HTTPException, Request, status
+from fastapi import Depends, Path, Request
 
+from ai_proxy.api.problems import Refused
 from ai_proxy.control.plane import ControlPlane, UnknownService, View
 
 
@@ -17,13 +19,13 @@ class Context:
         plane: The control plane.
         clock: The loop's clock, seconds.
         exposition: Writes the metrics in Prometheus' format.
-        closing: Tells whether the proxy is shutting down, so that endless answers end.
+        closing: Is set when the proxy begins to shut down, so that answers that go on end.
     """
 
     plane: ControlPlane
     clock: Callable[[], float]
     exposition: Callable[[], bytes]
-    closing: Callable[[], bool]
+    closing: asyncio.Event
 
 
 def get_context(request: Request) -> Context:
@@ -36,16 +38,24 @@ def get_plane(context: Annotated[Context, Depends(get_context)]) -> ControlPlane
     return context.plane
 
 
-def get_view(service_id: str, plane: Annotated[ControlPlane, Depends(get_plane)]) -> View:
-    """The service that the path names.
+ServiceId = Annotated[str, Path(description="Id of the service in the config.", examples=["chat"])]
+
+
+def get_view(service_id: ServiceId, plane: Annotated[ControlPlane, Depends(get_plane)]) -> View:
+    """The service that the path names."""
+    return view_of(service_id, plane)
+
+
+def view_of(service: str, plane: ControlPlane) -> View:
+    """A service as it is now.
 
     Raises:
-        HTTPException: 404, there is none of this id.
+        Refused: 404, there is none of this id (any more).
     """
     try:
-        return plane.view(service_id)
+        return plane.view(service)
     except UnknownService as error:
-        raise HTTPException(status.HTTP_404_NOT_FOUND, str(error)) from None
+        raise Refused(404, "service_not_found", str(error)) from None
 
 
 ContextDep = Annotated[Context, Depends(get_context)]

@@ -1,11 +1,20 @@
 """Routes of what services share: devices and memory, requests in the house, events."""
 
-from fastapi import APIRouter, HTTPException, status
-from fastapi.responses import StreamingResponse
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, status
 
 from ai_proxy.api.dependencies import ContextDep, PlaneDep
+from ai_proxy.api.problems import Refused
 from ai_proxy.api.schemas import DeviceOut, MemoryOut, Problem, RequestOut, ResourcesOut
-from ai_proxy.api.stream import SSE_HEADERS, events_as_sse
+from ai_proxy.api.stream import EventStream, events_as_sse
+
+EVENT_EXAMPLE: dict[str, Any] = {
+    "text/event-stream": {
+        "example": 'event: service\ndata: {"type":"service","at":1750000000.0,"service":"chat","state":"ready",'
+        '"previous":"loading","reason":"healthy","eviction":null}\n\n'
+    }
+}
 
 router = APIRouter(prefix="/api/v1", tags=["Fleet"])
 
@@ -71,25 +80,25 @@ async def list_requests(plane: PlaneDep, context: ContextDep) -> list[RequestOut
     summary="Cancel a request",
     description="Ends a request: its client's connection and its engine's are closed.",
 )
-async def cancel_request(request_id: str, plane: PlaneDep) -> None:
+async def cancel_request(
+    request_id: Annotated[str, Path(description="Its request id.", examples=["5f0c1d6e9a7b4c32"])], plane: PlaneDep
+) -> None:
     """Cancel a request."""
     found = [request for request, _ in plane.scheduler.requests() if request.id == request_id]
     if not found:
-        raise HTTPException(status.HTTP_404_NOT_FOUND, f"no request {request_id!r} waits or runs")
+        raise Refused(404, "request_not_found", f"no request {request_id[:128]!r} waits or runs")
     for request in found:
         request.cancel()
 
 
 @router.get(
     "/events",
-    response_class=StreamingResponse,
+    response_class=EventStream,
     response_model=None,
-    responses={200: {"content": {"text/event-stream": {}}}},
+    responses={200: {"description": "Events, one after the other.", "content": EVENT_EXAMPLE}},
     summary="Follow events",
     description="Changes of services, progress of starts, decisions and reloads as server-sent events, from now on.",
 )
-async def follow_events(plane: PlaneDep, context: ContextDep) -> StreamingResponse:
+async def follow_events(plane: PlaneDep, context: ContextDep) -> EventStream:
     """Follow events."""
-    return StreamingResponse(
-        events_as_sse(plane.bus, context.closing), media_type="text/event-stream", headers=SSE_HEADERS
-    )
+    return EventStream(events_as_sse(plane.bus), context.closing)

@@ -1,6 +1,6 @@
 """What the management API says on the wire. Never the internal dataclasses: these change only with the API."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,6 +17,10 @@ class Problem(Wire):
     detail: str = Field(description="What is wrong and what to do.", examples=["no service 'chta' in the config"])
     code: str = Field(description="The kind of error.", examples=["service_not_found"])
     request_id: str = Field(description="Names this request in the log.", examples=["5f0c1d6e9a7b4c32"])
+
+
+NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "No service of this id."}}
+"""What every route under a service's path may answer."""
 
 
 class PlacementOut(Wire):

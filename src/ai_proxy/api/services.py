@@ -1,34 +1,29 @@
-"""Routes of services: look at them, start and stop them, read their output.
+"""Routes of services: look at them, start and stop them.
 
 Starting and stopping are idempotent: asking for what is already so is answered like the change itself.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Query, status
-from fastapi.responses import PlainTextResponse, Response, StreamingResponse
+from fastapi import APIRouter, Query
 
-from ai_proxy.api.dependencies import ContextDep, PlaneDep, ViewDep
-from ai_proxy.api.schemas import FailureOut, PlacementOut, Problem, ServiceOut
-from ai_proxy.api.stream import SSE_HEADERS, lines_as_sse
+from ai_proxy.api.dependencies import Context, ContextDep, PlaneDep, ViewDep, view_of
+from ai_proxy.api.problems import Refused
+from ai_proxy.api.schemas import NOT_FOUND, FailureOut, PlacementOut, Problem, ServiceOut
 from ai_proxy.control.plane import View
-from ai_proxy.errors import CannotServe, ProxyError, StartFailed
+from ai_proxy.errors import ProxyError, StartFailed
 from ai_proxy.services.machine import State
-
-LOG_DEADLINE_S = 10.0
 
 router = APIRouter(prefix="/api/v1", tags=["Services"])
 
 Wait = Annotated[bool, Query(description="Answer once the service has come to rest.", examples=[True])]
 WaitLimit = Annotated[float, Query(gt=0, le=7200, description="How long to wait, in seconds.", examples=[600])]
-NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "No service of this id."}}
 CHANGES: dict[int | str, dict[str, Any]] = {
     **NOT_FOUND,
-    409: {"model": Problem, "description": "It could not be started."},
-    504: {"model": Problem, "description": "It did not come to rest in time."},
+    409: {"model": Problem, "description": "With `wait`: it could not be started; the detail says why."},
+    503: {"model": Problem, "description": "With `wait`: the proxy is shutting down."},
+    504: {"model": Problem, "description": "With `wait`: it did not come to rest in time."},
 }
 
 
@@ -104,68 +99,42 @@ async def restart_service(
     return await _settled(view.id, context, timeout_s=timeout_s if wait else None, starting=True)
 
 
-@router.get(
-    "/services/{service_id}/logs", response_class=PlainTextResponse, responses=NOT_FOUND, include_in_schema=False
-)
-@router.get(
-    "/service/{service_id}/logs",
-    response_class=PlainTextResponse,
-    response_model=None,
-    responses={**NOT_FOUND, 200: {"content": {"text/plain": {}, "text/event-stream": {}}}},
-    summary="Read a service's output",
-    description="The last lines of the replica's output as plain text; with `follow`, as server-sent events until it "
-    "ends.",
-)
-async def service_logs(
-    view: ViewDep,
-    context: ContextDep,
-    *,
-    follow: Annotated[bool, Query(description="Go on with new lines.", examples=[True])] = False,
-    tail: Annotated[int, Query(ge=1, le=100_000, description="At most so many lines.", examples=[200])] = 200,
-) -> Response:
-    """The output of a service."""
-    lines = context.plane.logs(view.id, follow=follow)
-    if lines is None:
-        detail = f"{view.id} has no replica to read from: it is {view.replica.state}"
-        raise HTTPException(status.HTTP_409_CONFLICT, detail)
-    if follow:
-        return StreamingResponse(
-            lines_as_sse(lines, context.closing), media_type="text/event-stream", headers=SSE_HEADERS
-        )
-    kept = await _last(lines, tail)
-    return PlainTextResponse("".join(f"{line}\n" for line in kept))
-
-
-async def _last(lines: AsyncIterator[str], count: int) -> deque[str]:
-    kept: deque[str] = deque(maxlen=count)
-    try:
-        async with asyncio.timeout(LOG_DEADLINE_S):
-            async for line in lines:
-                kept.append(line)
-    except TimeoutError:
-        detail = f"its output could not be read within {LOG_DEADLINE_S:g} s"
-        raise HTTPException(status.HTTP_504_GATEWAY_TIMEOUT, detail) from None
-    except CannotServe as error:
-        raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, error.message) from error
-    return kept
-
-
-async def _settled(service: str, context: ContextDep, *, timeout_s: float | None, starting: bool) -> ServiceOut:
+async def _settled(service: str, context: Context, *, timeout_s: float | None, starting: bool) -> ServiceOut:
     """The service as it is now, or, with a time limit, once it has come to rest."""
     if timeout_s is not None:
-        try:
-            async with asyncio.timeout(timeout_s):
-                await context.plane.settled(service)
-        except TimeoutError:
-            state = context.plane.state_of(service)
-            detail = f"{service} did not come to rest within {timeout_s:g} s: it is {state}"
-            raise HTTPException(status.HTTP_504_GATEWAY_TIMEOUT, detail) from None
-    view = context.plane.view(service)
+        await _rest(service, context, timeout_s)
+    view = view_of(service, context.plane)
     if timeout_s is not None and starting and view.replica.state is not State.READY:
-        failure = view.replica.failure
-        detail = failure.message if failure else view.replica.verdict or f"it is {view.replica.state}"
-        raise HTTPException(status.HTTP_409_CONFLICT, f"{service} was not started: {detail}")
+        code, cause = _why_not(view)
+        raise Refused(409, code, f"{service} was not started: {cause}")
     return service_out(view, context.clock())
+
+
+async def _rest(service: str, context: Context, timeout_s: float) -> None:
+    resting = asyncio.ensure_future(context.plane.settled(service))
+    closing = asyncio.ensure_future(context.closing.wait())
+    try:
+        await asyncio.wait({resting, closing}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if resting.done():
+            return
+        state = context.plane.state_of(service)
+        if closing.done():
+            raise Refused(503, "draining", f"the proxy is shutting down; {service} is {state}")
+        raise Refused(504, "wait_timeout", f"{service} did not come to rest within {timeout_s:g} s: it is {state}")
+    finally:
+        resting.cancel()
+        closing.cancel()
+        await asyncio.gather(resting, closing, return_exceptions=True)
+
+
+def _why_not(view: View) -> tuple[str, str]:
+    """Code and cause of a start that led to nothing."""
+    replica = view.replica
+    failure = replica.failure if replica.state is State.FAILED else replica.blocked
+    if failure is not None:
+        return failure.code, failure.message
+    verdict = f" ({replica.verdict})" if replica.verdict else ""
+    return "not_started", f"it is {replica.state}{verdict}"
 
 
 def service_out(view: View, now: float) -> ServiceOut:

@@ -3,11 +3,12 @@
 from collections import Counter
 from typing import Any
 
-from fastapi import APIRouter, HTTPException, status
+from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
 
 from ai_proxy import __version__
 from ai_proxy.api.dependencies import ContextDep, PlaneDep
+from ai_proxy.api.problems import Refused
 from ai_proxy.api.schemas import HealthOut, Problem, ReadyOut, ReloadOut
 from ai_proxy.config.faults import ConfigError
 from ai_proxy.config.redact import redacted
@@ -38,11 +39,11 @@ async def health() -> HealthOut:
 )
 async def ready(plane: PlaneDep, context: ContextDep) -> ReadyOut:
     """Ready."""
-    if context.closing():
-        raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, "the proxy is shutting down")
+    if context.closing.is_set():
+        raise Refused(503, "draining", "the proxy is shutting down")
     views = plane.views()
     states = Counter(view.replica.state.value for view in views)
-    degraded = any(view.replica.held and view.replica.failure is not None for view in views)
+    degraded = any(view.replica.blocked is not None for view in views)
     return ReadyOut(status="degraded" if degraded else "ready", services=dict(states))
 
 
@@ -69,7 +70,7 @@ async def reload_config(plane: PlaneDep) -> ReloadOut:
     try:
         change = await plane.reload()
     except ConfigError as error:
-        raise HTTPException(status.HTTP_409_CONFLICT, str(error)) from None
+        raise Refused(409, "config_refused", str(error)) from None
     return ReloadOut(
         added=list(change.added),
         removed=list(change.removed),

@@ -1,7 +1,8 @@
 """Finds what a former life of the proxy left running, before anything new is started.
 
 Per runtime: until it has told what runs, its services are held. What still fits the config is taken over; what does
-not is stopped first, so that no room is given away twice.
+not is stopped first, so that no room is given away twice. The config may change meanwhile: it is looked up anew at
+each step.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from ai_proxy.errors import RuntimeUnavailable
 from ai_proxy.events import EventBus, RuntimeChanged
 from ai_proxy.runtimes.base import Instance, Runtime
 from ai_proxy.scheduler.scheduler import Scheduler
+from ai_proxy.services.machine import State
 
 ADOPT_DEADLINE_S = 15.0
 RETRY_S = 2.0
@@ -27,10 +29,11 @@ class Adoption:
     Args:
         kind: The runtime's kind.
         runtime: The driver.
-        services: What the config says of this runtime's services.
+        services: Tells what the config in force says of this runtime's services.
         scheduler: Takes the replicas over.
         bus: Is told when the runtime does not answer.
         wall_clock: Unix seconds, for events.
+        retry_s: How soon a runtime that did not answer is asked again.
     """
 
     def __init__(
@@ -38,10 +41,11 @@ class Adoption:
         kind: RuntimeKind,
         runtime: Runtime,
         *,
-        services: Mapping[str, ServiceConfig],
+        services: Callable[[], Mapping[str, ServiceConfig]],
         scheduler: Scheduler,
         bus: EventBus,
         wall_clock: Callable[[], float],
+        retry_s: float,
     ) -> None:
         self._kind = kind
         self._runtime = runtime
@@ -49,63 +53,90 @@ class Adoption:
         self._scheduler = scheduler
         self._bus = bus
         self._wall_clock = wall_clock
+        self._retry_s = retry_s
+
+        self.is_over = False
+        """The runtime has told what runs: its services may be started."""
+
+        self._failure: RuntimeUnavailable | None = None
 
     def __repr__(self) -> str:
-        return f"<Adoption of {self._kind}, {len(self._services)} services>"
+        state = "over" if self.is_over else f"waiting: {self._failure.message}" if self._failure else "under way"
+        return f"<Adoption of {self._kind}, {state}>"
+
+    def hold(self, service: str) -> None:
+        """Have a service that comes to this runtime wait like its others."""
+        self._scheduler.hold(service, self._failure)
 
     async def run(self) -> None:
         """Adopt, however often the runtime has to be asked; its services are held meanwhile."""
-        instances = await self._found()
-        for instance in instances:
-            service = self._scheduler.service(instance.service)
-            config = self._services.get(instance.service)
-            if service is None or config is None or service.instance is not None:
-                await self._end(instance, "no service of the config needs it")
-            elif instance.spec_hash != spec_hash(config):
-                await self._end(instance, "it was started from other settings")
-            else:
-                logger.bind(service=instance.service).info("Adopted what was running already: {}", instance.id)
-                service.adopt(instance)
-        for service_id in self._services:
-            self._scheduler.release(service_id)
+        found = await self._found()
+        unwanted = {instance.id: reason for instance in found if (reason := self._take_over(instance))}
+        endings = (self._end(instance, unwanted[instance.id]) for instance in found if instance.id in unwanted)
+        await asyncio.gather(*endings)
+        self.is_over = True
+        self._answers()
+        for service in self._services():
+            self._scheduler.release(service)
 
     async def _found(self) -> list[Instance]:
-        available = True
         while True:
             try:
                 async with asyncio.timeout(ADOPT_DEADLINE_S):
-                    instances = list(await self._runtime.adopt())
-            except (RuntimeUnavailable, TimeoutError) as error:
-                failure = _unavailable(self._kind, error)
-                if available:
-                    self._bus.publish(
-                        RuntimeChanged(self._wall_clock(), self._kind, available=False, reason=failure.message)
-                    )
-                for service in self._services:
-                    self._scheduler.hold(service, failure)
-                available = False
-                await asyncio.sleep(RETRY_S)
-            else:
-                if not available:
-                    self._bus.publish(RuntimeChanged(self._wall_clock(), self._kind, available=True, reason=""))
-                return instances
+                    return list(await self._runtime.adopt())
+            except TimeoutError:
+                message = f"the {self._kind} runtime did not answer within {ADOPT_DEADLINE_S:g} s"
+                self._does_not_answer(RuntimeUnavailable(message))
+            except RuntimeUnavailable as failure:
+                self._does_not_answer(failure)
+            except Exception as error:  # noqa: BLE001  # a driver's fault must reach the waiters, not strand them
+                logger.exception("The {} runtime failed in a way it does not name", self._kind)
+                self._does_not_answer(RuntimeUnavailable(f"the {self._kind} runtime failed: {error!r}"))
+            await asyncio.sleep(self._retry_s)
+
+    def _take_over(self, instance: Instance) -> str:
+        """Adopt a replica if the config still means it; else say why not."""
+        service, replica = self._scheduler.service(instance.service), self._scheduler.replica(instance.service)
+        config = self._services().get(instance.service)
+        if config is None or service is None or replica is None:
+            return "no service of the config needs it"
+        if service.instance is not None or replica.state is not State.STOPPED:
+            return "its service runs elsewhere already"
+        if instance.spec_hash != spec_hash(config):
+            return "it was started from other settings"
+        logger.bind(service=instance.service).info("Adopted what was running already: {}", instance.id)
+        service.adopt(instance)
+        return ""
 
     async def _end(self, instance: Instance, reason: str) -> None:
-        config = self._services.get(instance.service)
+        config = self._services().get(instance.service)
         grace_s = config.stop_grace_period if config is not None else STOP_MARGIN_S
         logger.bind(service=instance.service).info("Stopping {}: {}", instance.id, reason)
         while True:
             try:
                 async with asyncio.timeout(grace_s + STOP_MARGIN_S):
                     await self._runtime.stop(instance, grace_s)
-            except (RuntimeUnavailable, TimeoutError) as error:
-                logger.bind(service=instance.service).warning("Can't stop {} yet: {!r}", instance.id, error)
-                await asyncio.sleep(RETRY_S)
+            except TimeoutError:
+                message = f"{instance.id}, left by a former life of the proxy, does not stop"
+                self._does_not_answer(RuntimeUnavailable(message))
+            except RuntimeUnavailable as failure:
+                self._does_not_answer(failure)
             else:
                 return
+            await asyncio.sleep(self._retry_s)
 
+    def _does_not_answer(self, failure: RuntimeUnavailable) -> None:
+        """Nobody need wait for an adoption that can't go on."""
+        if self._failure is None:
+            self._tell(available=False, reason=failure.message)
+        self._failure = failure
+        for service in self._services():
+            self._scheduler.hold(service, failure)
 
-def _unavailable(kind: RuntimeKind, error: RuntimeUnavailable | TimeoutError) -> RuntimeUnavailable:
-    if isinstance(error, RuntimeUnavailable):
-        return error
-    return RuntimeUnavailable(f"the {kind} runtime did not answer within {ADOPT_DEADLINE_S:g} s")
+    def _answers(self) -> None:
+        if self._failure is not None:
+            self._failure = None
+            self._tell(available=True, reason="")
+
+    def _tell(self, *, available: bool, reason: str) -> None:
+        self._bus.publish(RuntimeChanged(self._wall_clock(), self._kind, available=available, reason=reason))

@@ -28,6 +28,7 @@ class Journal:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._queued_at: dict[str, float] = {}
+        self._ending: dict[str, ServiceChanged] = {}
 
     def __repr__(self) -> str:
         return f"<Journal, {len(self._queued_at)} cold starts under way>"
@@ -55,20 +56,27 @@ class Journal:
         counters = self._metrics.service(event.service)
         if event.state == State.QUEUED:
             self._queued_at.setdefault(event.service, event.at)
-        elif event.state == State.READY and event.previous == State.LOADING:
-            counters.cold_start.observe(event.at - self._queued_at.pop(event.service, event.at))
+        elif event.state == State.READY and event.service in self._queued_at:
+            counters.cold_start.observe(event.at - self._queued_at.pop(event.service))
         elif event.state in {State.STOPPED, State.FAILED}:
             self._queued_at.pop(event.service, None)
-            counters.start_failures += event.state == State.FAILED
+            ending = self._ending.get(event.service)
+            was_starting = ending is not None and ending.previous in {State.STARTING, State.LOADING}
+            counters.start_failures += event.state == State.FAILED and was_starting
         if event.eviction is not None:
             counters.evictions[Eviction(event.eviction)] += 1
 
-    @staticmethod
-    def _log_change(event: ServiceChanged) -> None:
+    def _log_change(self, event: ServiceChanged) -> None:
         # An operator reads about what lasts and what failed; the steps between are detail.
-        level = "DEBUG"
+        level, reason = "DEBUG", event.reason
         if event.state in {State.READY, State.STOPPED} or event.eviction is not None:
             level = "INFO"
-        if event.state == State.FAILED or (event.state == State.STOPPING and event.previous == State.STARTING):
+        if event.state == State.STOPPING:
+            self._ending[event.service] = event
+        elif event.state in {State.STOPPED, State.FAILED}:
+            # What is confirmed now was caused when the end began.
+            ending = self._ending.pop(event.service, event)
+            reason = ending.reason
+        if event.state == State.FAILED:
             level = "WARNING"
-        logger.bind(service=event.service).log(level, "{} → {}: {}", event.previous, event.state, event.reason)
+        logger.bind(service=event.service).log(level, "{} → {}: {}", event.previous, event.state, reason)

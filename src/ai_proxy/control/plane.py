@@ -5,15 +5,18 @@ the management API and the signals act on. It decides nothing about rooms and wa
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
+
+from loguru import logger
 
 from ai_proxy.config.diff import Change, diff
 from ai_proxy.config.faults import ConfigError
 from ai_proxy.config.models import Config, OnExit, RuntimeKind, ServiceConfig
-from ai_proxy.control.adoption import Adoption
+from ai_proxy.control.adoption import RETRY_S, Adoption
 from ai_proxy.devices import Device
 from ai_proxy.events import ConfigApplied, ConfigRefused, EventBus, Progress
+from ai_proxy.routing.nearest import advice, shown
 from ai_proxy.runtimes.base import Runtime
 from ai_proxy.scheduler.scheduler import Scheduler
 from ai_proxy.scheduler.spec import spec_of
@@ -23,13 +26,14 @@ from ai_proxy.services.probe import Probe
 from ai_proxy.services.service import Service
 
 STOP_DEADLINE_S = 90.0
+CLOSE_DEADLINE_S = 10.0
 
 
 class UnknownService(Exception):
-    """No service of the config has this id."""
+    """No service of the config has this id; the message names the nearest ones."""
 
-    def __init__(self, service: str) -> None:
-        super().__init__(f"no service {service!r} in the config")
+    def __init__(self, service: str, known: Iterable[str]) -> None:
+        super().__init__(f"no service {shown(service)} in the config; {advice(service, known)}")
         self.service = service
 
 
@@ -50,6 +54,15 @@ class View:
     doing: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Driver:
+    """A runtime that was needed, and its search for what a former life left."""
+
+    runtime: Runtime
+    adoption: Adoption
+    adopting: asyncio.Task[None]
+
+
 class ControlPlane:
     """Holds the config in force and the services that come of it.
 
@@ -63,6 +76,7 @@ class ControlPlane:
         bus: Is told of progress and reloads.
         wall_clock: Unix seconds, for events.
         on_config: Is told each config that comes into force after the first.
+        ask_again_s: How soon a runtime that did not tell what runs is asked again.
     """
 
     def __init__(
@@ -77,6 +91,7 @@ class ControlPlane:
         bus: EventBus,
         wall_clock: Callable[[], float],
         on_config: Callable[[Config], None],
+        ask_again_s: float = RETRY_S,
     ) -> None:
         self.config = config
         self.bus = bus
@@ -88,12 +103,14 @@ class ControlPlane:
         self._probe = probe
         self._wall_clock = wall_clock
         self._on_config = on_config
+        self._ask_again_s = ask_again_s
 
-        self._runtimes: dict[RuntimeKind, Runtime] = {}
-        self._adopting: dict[RuntimeKind, asyncio.Task[None]] = {}
+        self._drivers: dict[RuntimeKind, _Driver] = {}
+        self._reads = 0
+        self._applied_read = 0
 
     def __repr__(self) -> str:
-        return f"<ControlPlane {len(self.config.services)} services, runtimes {', '.join(self._runtimes) or 'none'}>"
+        return f"<ControlPlane {len(self.config.services)} services, runtimes {', '.join(self._drivers) or 'none'}>"
 
     # Life
 
@@ -103,17 +120,22 @@ class ControlPlane:
             self._add(service, config)
 
     async def aclose(self) -> None:
-        """End every replica that is not to be kept, then release what the runtimes hold."""
-        for task in self._adopting.values():
+        """End every replica that is not to be kept, then release what the runtimes hold.
+
+        Raises:
+            TimeoutError: Some replica did not end in time; the rest is released all the same.
+        """
+        adopting = [driver.adopting for driver in self._drivers.values()]
+        for task in adopting:
             task.cancel()
-        await asyncio.gather(*self._adopting.values(), return_exceptions=True)
+        await asyncio.gather(*adopting, return_exceptions=True)
         try:
             async with asyncio.timeout(STOP_DEADLINE_S):
                 await self.scheduler.shut_down(self._kept())
         finally:
-            await self.scheduler.aclose()
-            for runtime in self._runtimes.values():
-                await runtime.aclose()
+            await _in_time(self.scheduler.aclose(), "the services' tasks")
+            for kind, driver in self._drivers.items():
+                await _in_time(driver.runtime.aclose(), f"the {kind} runtime")
 
     def _kept(self) -> list[str]:
         """Only containers can outlive the proxy."""
@@ -166,7 +188,7 @@ class ControlPlane:
         """
         view = self._view(service)
         if view is None:
-            raise UnknownService(service)
+            raise UnknownService(service, self.config.services)
         return view
 
     def logs(self, service: str, *, follow: bool) -> AsyncIterator[str] | None:
@@ -192,11 +214,16 @@ class ControlPlane:
         Raises:
             ConfigError: It is at fault; the config in force stays.
         """
+        self._reads += 1
+        read = self._reads
         try:
             new = await asyncio.to_thread(self._load)
         except ConfigError as error:
             self.bus.publish(ConfigRefused(self._wall_clock(), str(error)))
             raise
+        if read < self._applied_read:
+            return Change()  # the file was read again meanwhile, and that is in force
+        self._applied_read = read
         return self.apply(new)
 
     def apply(self, new: Config) -> Change:
@@ -216,25 +243,25 @@ class ControlPlane:
             else:
                 self._configure(service, new.services[service], replace=True)
         self._on_config(new)
-        self.bus.publish(ConfigApplied(self._wall_clock(), str(change)))
+        self.bus.publish(ConfigApplied(self._wall_clock(), _summary(change)))
         return change
 
     # Services
 
     def _add(self, service: str, config: ServiceConfig) -> None:
-        runtime = self._runtime(config.kind)
+        driver = self._driver(config.kind)
         hands = Service(
             service,
             config,
-            runtime=runtime,
+            runtime=driver.runtime,
             probe=self._probe,
             owner=self.scheduler,
             progress=self._progress,
             drain_timeout_s=self.config.server.drain_timeout_s,
         )
         self.scheduler.add(hands, spec_of(service, config, self.devices))
-        if not self._adopting[config.kind].done():
-            self.scheduler.hold(service)
+        if not driver.adoption.is_over:
+            driver.adoption.hold(service)
         if config.preload:
             self.scheduler.start(service)
 
@@ -242,35 +269,75 @@ class ControlPlane:
         hands = self.scheduler.service(service)
         if hands is None:
             return
-        hands.configure(config, self._runtime(config.kind))
+        driver, former = self._driver(config.kind), hands.config
+        hands.configure(config, driver.runtime)
+        # Nothing may start between the two: neither on a runtime that has not told what runs, nor by the old settings.
+        if not driver.adoption.is_over:
+            driver.adoption.hold(service)
         self.scheduler.configure(spec_of(service, config, self.devices), replace=replace)
+        if driver.adoption.is_over:
+            self.scheduler.release(service)
+        if config.preload and (replace or not former.preload):
+            self.scheduler.start(service)
 
-    def _runtime(self, kind: RuntimeKind) -> Runtime:
+    def _driver(self, kind: RuntimeKind) -> _Driver:
         """The driver of a kind; the first call makes it and starts looking for what it runs already."""
-        runtime = self._runtimes.get(kind)
-        if runtime is None:
-            runtime = self._runtimes[kind] = self._factories[kind]()
-            services = {id_: config for id_, config in self.config.services.items() if config.kind is kind}
+        driver = self._drivers.get(kind)
+        if driver is None:
+            runtime = self._factories[kind]()
             adoption = Adoption(
                 kind,
                 runtime,
-                services=services,
+                services=lambda: self._services_of(kind),
                 scheduler=self.scheduler,
                 bus=self.bus,
                 wall_clock=self._wall_clock,
+                retry_s=self._ask_again_s,
             )
-            self._adopting[kind] = asyncio.create_task(adoption.run(), name=f"adopt {kind}")
-        return runtime
+            adopting = asyncio.create_task(adoption.run(), name=f"adopt {kind}")
+            driver = self._drivers[kind] = _Driver(runtime, adoption, adopting)
+        return driver
+
+    def _services_of(self, kind: RuntimeKind) -> Mapping[str, ServiceConfig]:
+        return {service: config for service, config in self.config.services.items() if config.kind is kind}
 
     def _progress(self, service: str, text: str) -> None:
         self.bus.publish(Progress(self._wall_clock(), service, text))
 
     def _known(self, service: str) -> None:
         if service not in self.config.services:
-            raise UnknownService(service)
+            raise UnknownService(service, self.config.services)
 
     def _view(self, service: str) -> View | None:
         hands, replica = self.scheduler.service(service), self.scheduler.replica(service)
-        if hands is None or replica is None:
+        config = self.config.services.get(service)
+        if hands is None or replica is None or config is None:
             return None
-        return View(service, self.config.services[service], replica, hands.doing)
+        return View(service, config, replica, hands.doing)
+
+
+def _summary(change: Change) -> str:
+    """A change in words.
+
+    Example:
+        >>> _summary(Change(added=("chat",), settings=("log.level", "server.port")))
+        'added chat; set log.level, server.port (at the next start: log.level, server.port)'
+    """
+    parts = {
+        "added": change.added,
+        "removed": change.removed,
+        "replaced": change.restarts,
+        "changed without a restart": change.live,
+        "set": change.settings,
+    }
+    said = "; ".join(f"{verb} {', '.join(names)}" for verb, names in parts.items() if names)
+    return f"{said} (at the next start: {', '.join(change.deferred)})" if change.deferred else said
+
+
+async def _in_time(closing: Coroutine[None, None, None], what: str) -> None:
+    """Wait for something to be released, but not for ever; what is left behind is found at the next start."""
+    try:
+        async with asyncio.timeout(CLOSE_DEADLINE_S):
+            await closing
+    except Exception:  # noqa: BLE001  # the others must be released all the same
+        logger.exception("Could not release {} in time", what)
