@@ -7,6 +7,7 @@ protocol; `create_app` is for whoever brings a server of their own.
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -66,6 +67,7 @@ MODEL_STATES = {
 """llama.cpp's words for what a client sees of a replica's state."""
 
 MAX_CONNECTIONS = 16_384
+GC_THRESHOLD = 50_000
 BACKLOG = 2048
 
 
@@ -86,7 +88,7 @@ class System:
         self._path = path
         self._environ = environ
         self._logs = logs
-        self.closing = False
+        self.closing = asyncio.Event()
 
         self.clock = asyncio.get_running_loop().time
         self.bus = EventBus()
@@ -135,7 +137,7 @@ class System:
 
     async def aclose(self) -> None:
         """End everything, replicas included that are not to be kept."""
-        self.closing = True
+        self.closing.set()
         if self._following is not None:
             self._following.cancel()
             await asyncio.wait({self._following})
@@ -235,7 +237,7 @@ class RootApp:
     def begin_shutdown(self) -> None:
         """Have endless answers of the management plane end."""
         if self._system is not None:
-            self._system.closing = True
+            self._system.closing.set()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -257,6 +259,7 @@ class RootApp:
         self._system = System(self._path, self._config, environ=self._environ, logs=self._logs, inventory=inventory)
         self._system.start()
         self._proxy = self._system.proxy
+        _calm_collector()
         if threading.current_thread() is threading.main_thread():
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
         # FastAPI takes a third of a second to import: nobody waits for that before the first request is served.
@@ -286,7 +289,7 @@ class RootApp:
         system = self._system
         if system is None:
             return _not_started
-        return create_api(Context(system.plane, system.clock, system.exposition, lambda: system.closing))
+        return create_api(Context(system.plane, system.clock, system.exposition, system.closing))
 
 
 class Server(uvicorn.Server):
@@ -376,6 +379,7 @@ def _uvicorn_config(root: RootApp, config: Config) -> uvicorn.Config:
         loop="uvloop",
         lifespan="on",
         interface="asgi3",
+        proxy_headers=False,
         access_log=False,
         log_config=None,
         server_header=False,
@@ -393,6 +397,17 @@ def _is_management(path: str) -> bool:
         (True, True, False)
     """
     return any(path == prefix or path.startswith(f"{prefix}/") for prefix in MANAGEMENT)
+
+
+def _calm_collector() -> None:
+    """Leave what lives as long as the process out of garbage collection, and look for garbage less often.
+
+    A request leaves no cycles behind, so collections mostly walk live objects: at the default threshold they took a
+    tenth of the data plane's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 100)
 
 
 async def _not_started(_scope: Scope, _receive: Receive, _send: Send) -> None:
