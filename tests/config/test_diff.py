@@ -130,7 +130,7 @@ def test_the_hash_is_the_same_in_every_release_and_process() -> None:
 
 def test_changed_settings_are_named_and_some_wait_for_the_next_start() -> None:
     old = Config.model_validate({"services": {}})
-    new = Config.model_validate({"services": {}, "server": {"port": 1, "keep_alive_s": 1}, "name": "n"})
+    new = Config.model_validate({"services": {}, "server": {"port": 1, "on_exit": "keep"}, "name": "n"})
     change = diff(old, new)
-    assert change.settings == ("name", "server.keep_alive_s", "server.port")
+    assert change.settings == ("name", "server.on_exit", "server.port")
     assert change.deferred == ("name", "server.port")

@@ -39,6 +39,8 @@ ONE_LINERS = {
     "open quote": ("{command: \"serve 'x\"}", "services.a.command: can't be split into words: No closing quotation"),
     "visible devices": ("{image: x, environment: {CUDA_VISIBLE_DEVICES: 0}}", "CUDA_VISIBLE_DEVICES is set from the placement; fix: remove it and name the GPUs in resources.gpus"),
     "visible devices in a list": ("{image: x, environment: [ROCR_VISIBLE_DEVICES=0]}", "ROCR_VISIBLE_DEVICES is set from the placement"),
+    "a process with volumes": ("{command: serve, volumes: ['/a:/b']}", "services.a.volumes: a command without an image is a process, not a container; fix: remove it"),
+    "elsewhere with a memory limit": ("{url: 'http://x', mem_limit: 1g}", "services.a.mem_limit: a service with a url runs elsewhere, not a container"),
     "missing env file": ("{image: x, env_file: no.env}", "services.a.env_file: can't read no.env: No such file or directory; fix: create the file"),
     "missing variable": ("{image: '${IMG}'}", "services.a.image: IMG is not set; fix: set it in the environment, or write ${NAME:-default}"),
     "missing variable with a message": ("{image: '${IMG:?which image}'}", "services.a.image: IMG is not set (which image)"),

@@ -18,6 +18,25 @@ _PLACEMENT_VARIABLES = frozenset(
     }
 )
 
+_CONTAINER_KEYS = frozenset(
+    {
+        "cap_add",
+        "cpus",
+        "entrypoint",
+        "extra_hosts",
+        "ipc",
+        "labels",
+        "mem_limit",
+        "networks",
+        "pull_policy",
+        "security_opt",
+        "shm_size",
+        "ulimits",
+        "user",
+        "volumes",
+    }
+)
+
 
 def check(root: Node, findings: Findings) -> None:
     """Note every fault between the keys of a resolved file.
@@ -33,6 +52,7 @@ def check(root: Node, findings: Findings) -> None:
     devices = _declared_devices(root, findings)
     for service in entries.values():
         _check_environment(service, findings)
+        _check_container_keys(service, findings)
         if devices is not None:
             _check_gpus(service, devices, findings)
 
@@ -74,6 +94,19 @@ def _check_environment(service: Node, findings: Findings) -> None:
     for name in _PLACEMENT_VARIABLES & entries.keys():
         fix = "remove it and name the GPUs in resources.gpus"
         findings.add(entries[name], f"{name} is set from the placement", fix)
+
+
+def _check_container_keys(service: Node, findings: Findings) -> None:
+    """Without an image there is no container to have these; keys that only come from `defaults` may not fit all."""
+    if "image" in service.entries:
+        return
+    kind = (
+        "a service with a url runs elsewhere" if "url" in service.entries else "a command without an image is a process"
+    )
+    for name in sorted(_CONTAINER_KEYS & service.entries.keys()):
+        node = service.entries[name]
+        if node.value is not None and not node.key.startswith("defaults."):
+            findings.add(node, f"{kind}, not a container", "remove it, or give the service an image")
 
 
 def _declared_devices(root: Node, findings: Findings) -> list[Mapping[str, Node]] | None:
