@@ -420,3 +420,14 @@ async def test_trailers_are_there_once_the_body_is_read() -> None:
     async with Upstream(answering(chunked)) as upstream, pool_of() as pool:
         exchange = await pool.send(upstream.origin, GET, method=b"GET")
         assert (await body_of(exchange), exchange.trailers, pool.idle) == (b"hello", [(b"X-Sum", b"1")], 1)
+
+
+async def test_reads_grow_only_while_an_origin_sends() -> None:
+    async with Upstream(answering(OK)) as upstream, pool_of() as pool:
+        assert pool.reads(upstream.origin) == 0
+        await get(pool, upstream.origin)
+        first = pool.reads(upstream.origin)
+        assert first > 0
+        assert pool.reads(upstream.origin) == first
+        await get(pool, upstream.origin)
+        assert pool.reads(upstream.origin) > first

@@ -50,12 +50,13 @@ class Connection(asyncio.Protocol):
         origin: Where it leads.
         idle_since: Loop time of its last release.
         exchanges: How many it has begun.
+        reads: How often bytes came.
     """
 
     __slots__ = (
         "_closed", "_deadline", "_drain", "_exchange", "_limits", "_loop", "_owner",
         "_reported", "_transport", "_upload",
-        "_write_paused", "exchanges", "idle_since", "origin",
+        "_write_paused", "exchanges", "idle_since", "origin", "reads",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, origin: Origin, owner: Owner, limits: Limits) -> None:
@@ -63,6 +64,7 @@ class Connection(asyncio.Protocol):
         self.origin = origin
         self.idle_since = 0.0
         self.exchanges = 0
+        self.reads = 0
         self._loop = loop
         self._owner = owner
         self._limits = limits
@@ -226,6 +228,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass what was read to the exchange."""
+        self.reads += 1
         exchange = self._exchange
         if exchange is None:
             # Bytes that nobody asked for: whatever they are, they must not become someone's response.

@@ -136,6 +136,11 @@ class Pool:
         connection = self.take_idle(origin)
         return connection if connection is not None else await self._open(origin, timeouts)
 
+    def reads(self, origin: Origin) -> int:
+        """How often bytes came on the connections to an origin; a change means that something moved."""
+        lane = self._lanes.get(origin)
+        return sum(connection.reads for connection in lane.connections) if lane is not None else 0
+
     def drop(self, origin: Origin, *, abort: bool = False) -> None:
         """Close all idle connections of an origin that is gone; active ones finish, unless `abort`."""
         lane = self._lanes.pop(origin, None)
