@@ -1,0 +1,1 @@
+"""Files that tests put into images and engines."""
