@@ -87,7 +87,8 @@ def test_the_engine_inherits_no_descriptor_and_no_ignored_signal() -> None:
         assert process.stderr is not None
         descriptors, ignored = process.stderr.read().splitlines()
     assert int(descriptors) == 4  # three, and the one by which `ls` reads
-    assert int(ignored.split()[1], 16) == 0
+    # glibc keeps signals 32 and 33 for itself, and may leave them ignored in what it spawns.
+    assert int(ignored.split()[1], 16) & ~(0b11 << 31) == 0
 
 
 def test_the_engine_leads_a_session_of_its_own() -> None:
