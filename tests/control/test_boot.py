@@ -91,7 +91,7 @@ async def test_a_runtime_that_does_not_answer_holds_no_service_of_another() -> N
 
 async def test_a_runtime_that_fails_in_a_way_it_does_not_name_strands_nobody() -> None:
     async with Fleet(TWO) as fleet:
-        fleet.docker.adopt_failure = ValueError("a bug")  # type: ignore[assignment]  # not its kind of error: the point
+        fleet.docker.adopt_failure = ValueError("a bug")
         fleet.plane.boot()
 
         with pytest.raises(RuntimeUnavailable, match="a bug"):

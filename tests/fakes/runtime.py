@@ -3,9 +3,11 @@
 runtime = FakeRuntime()
 runtime.hold("a")                   starts of `a` block until `release("a")`
 runtime.fail("a", StartFailed(…))   its next start fails
-runtime.ignore_stop("a")            `stop` blocks until `exit("a")`
+runtime.ignore_stop("a")            `stop` blocks until `exit("a")`; `obey_stop("a")` undoes it
+runtime.fail_stop("a", OSError())   its next stop fails
 runtime.exit("a", Exit(code=1))     its replicas end by themselves
 runtime.serve("a", host, port)      the address its replicas get
+runtime.readers                     how many read an output now
 runtime.starts("a"), runtime.stops("a"), runtime.journal, await runtime.until("started a")
 """
 
@@ -13,7 +15,6 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
-from ai_proxy.errors import ProxyError
 from ai_proxy.runtimes.base import Exit, Instance, InstanceSpec, Progress
 
 
@@ -22,7 +23,8 @@ class _Orders:
     """What was ordered for one service."""
 
     may_start: asyncio.Event = field(default_factory=asyncio.Event)
-    failures: list[ProxyError] = field(default_factory=list)
+    failures: list[Exception] = field(default_factory=list)
+    stop_failures: list[Exception] = field(default_factory=list)
     ignores_stop: bool = False
     address: tuple[str, int] = ("127.0.0.1", 1)
 
@@ -35,6 +37,7 @@ class _Replica:
     instance: Instance
     ended: "asyncio.Future[Exit]"
     lines: list[str] = field(default_factory=list)
+    log_failure: Exception | None = None
     said: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -53,7 +56,8 @@ class FakeRuntime:
         self._wrote = asyncio.Event()
         self.journal: list[str] = []
         self.specs: list[InstanceSpec] = []
-        self.adopt_failure: ProxyError | None = None
+        self.readers = 0
+        self.adopt_failure: Exception | None = None
 
     def __repr__(self) -> str:
         return f"FakeRuntime(running={[replica.instance.id for replica in self._running()]})"
@@ -68,7 +72,7 @@ class FakeRuntime:
         """Let held starts go on."""
         self._of(service).may_start.set()
 
-    def fail(self, service: str, *failures: ProxyError) -> None:
+    def fail(self, service: str, *failures: Exception) -> None:
         """Let the next starts fail, one by one."""
         self._of(service).failures.extend(failures)
 
@@ -80,6 +84,14 @@ class FakeRuntime:
         """Give replicas an address where something answers."""
         self._of(service).address = (host, port)
 
+    def obey_stop(self, service: str) -> None:
+        """Let stops end the replica again."""
+        self._of(service).ignores_stop = False
+
+    def fail_stop(self, service: str, *failures: Exception) -> None:
+        """Let the next stops fail, one by one."""
+        self._of(service).stop_failures.extend(failures)
+
     def exit(self, service: str, outcome: Exit = Exit(code=0)) -> None:  # noqa: B008 - frozen
         """End all replicas of a service."""
         for replica in self._running(service):
@@ -89,6 +101,12 @@ class FakeRuntime:
         """Let all replicas of a service write a line."""
         for replica in self._running(service):
             replica.lines.append(line)
+            replica.said.set()
+
+    def break_logs(self, service: str, failure: Exception) -> None:
+        """Let whoever reads the output of a service fail."""
+        for replica in self._running(service):
+            replica.log_failure = failure
             replica.said.set()
 
     # What happened.
@@ -144,6 +162,8 @@ class FakeRuntime:
 
     async def stop(self, instance: Instance, grace_s: float) -> None:
         self._note(f"stop {instance.service}")
+        if failures := self._of(instance.service).stop_failures:
+            raise failures.pop(0)
         replica = self._replicas.get(instance.id)
         if replica is None:
             return
@@ -167,15 +187,21 @@ class FakeRuntime:
     async def logs(self, instance: Instance, *, follow: bool) -> AsyncIterator[str]:
         replica = self._replicas.get(instance.id)
         position = 0
-        while replica is not None:
-            replica.said.clear()
-            is_last = replica.ended.done() or not follow
-            for line in replica.lines[position:]:
-                position += 1
-                yield line
-            if is_last:
-                return
-            await replica.said.wait()
+        self.readers += 1
+        try:
+            while replica is not None:
+                replica.said.clear()
+                is_last = replica.ended.done() or not follow
+                for line in replica.lines[position:]:
+                    position += 1
+                    yield line
+                if replica.log_failure is not None:
+                    raise replica.log_failure
+                if is_last:
+                    return
+                await replica.said.wait()
+        finally:
+            self.readers -= 1
 
     async def aclose(self) -> None:
         self._note("close")

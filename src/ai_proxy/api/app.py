@@ -15,6 +15,7 @@ from ai_proxy.api.dependencies import Context
 from ai_proxy.api.docs import DOCS_PAGE
 from ai_proxy.api.guard import Guard
 from ai_proxy.api.problems import Boundary, on_http_error, on_invalid_request
+from ai_proxy.api.schemas import EVERYWHERE
 
 ABOUT = "Look at services, start and stop them, read their output, follow what the scheduler decides."
 
@@ -32,6 +33,7 @@ def create_api(context: Context) -> FastAPI:
         openapi_url="/api/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
+        responses=EVERYWHERE,
     )
     app.state.context = context
     app.include_router(services.router)

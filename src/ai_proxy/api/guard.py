@@ -60,7 +60,7 @@ def fault_of(method: str, headers: Headers, own_host: str) -> str:
         "a page of 'https://evil.example' may not use the management API"
     """
     host, _ = _authority(headers.get("host", ""))
-    if not _is_local(host) and host != own_host.lower():
+    if not host or not (_is_local(host) or host == own_host.lower()):
         return f"{host!r} is not known as a name of this proxy: use its IP address, or set server.host to that name"
     origin = headers.get("origin")
     if origin is not None and not _is_same(origin, headers.get("host", "")):
@@ -90,7 +90,7 @@ def _is_local(host: str) -> bool:
     try:
         ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
-        return bool(host) and ("." not in host or host.endswith(_LOCAL_SUFFIXES))
+        return "." not in host or host.endswith(_LOCAL_SUFFIXES)
     return True
 
 

@@ -35,12 +35,10 @@ LOGS: dict[int | str, dict[str, Any]] = {
 router = APIRouter(prefix="/api/v1", tags=["Services"])
 
 
-@router.get(
-    "/services/{service_id}/logs", response_class=PlainTextResponse, responses=NOT_FOUND, include_in_schema=False
-)
+@router.get("/services/{service_id}/logs", response_model=None, responses=LOGS, include_in_schema=False)
 @router.get(
     "/service/{service_id}/logs",
-    response_class=PlainTextResponse,
+    response_class=Response,
     response_model=None,
     responses=LOGS,
     summary="Read a service's output",

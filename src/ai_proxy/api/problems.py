@@ -87,7 +87,7 @@ async def on_http_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, Refused) and error.status_code == HTTPStatus.NOT_FOUND:
         error = Refused(404, "path_not_found", f"nothing is at {request.url.path[:200]}; {_INDEX}")
     elif not isinstance(error, Refused) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (headers or {}).get("allow", "another method")
+        allowed = Headers(headers).get("allow", "another method")
         error = Refused(405, "method_not_allowed", f"{request.method} is not allowed here, but {allowed}; {_INDEX}")
         error.headers = headers
     return answer(request.scope, error)

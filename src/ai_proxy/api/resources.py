@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, status
+from fastapi.responses import Response
 
 from ai_proxy.api.dependencies import ContextDep, PlaneDep
 from ai_proxy.api.problems import Refused
@@ -93,7 +94,7 @@ async def cancel_request(
 
 @router.get(
     "/events",
-    response_class=EventStream,
+    response_class=Response,
     response_model=None,
     responses={200: {"description": "Events, one after the other.", "content": EVENT_EXAMPLE}},
     summary="Follow events",

@@ -23,6 +23,14 @@ NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "descripti
 """What every route under a service's path may answer."""
 
 
+EVERYWHERE: dict[int | str, dict[str, Any]] = {
+    403: {"model": Problem, "description": "The request comes from a web page of another site."},
+    422: {"model": Problem, "description": "A parameter is not what the route takes."},
+    500: {"model": Problem, "description": "Something nobody expected; the log has it under the request id."},
+}
+"""What every route may answer."""
+
+
 class PlacementOut(Wire):
     """What a replica holds."""
 
