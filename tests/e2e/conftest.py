@@ -20,10 +20,10 @@ Serve = Callable[..., Proxy]
 def _serving(factory: pytest.TempPathFactory) -> Iterator[Serve]:
     with ExitStack() as proxies:
 
-        def serve(settings: Settings, **options: Any) -> Proxy:
+        def serve(settings: Settings, *, under_uvicorn: bool = False, **options: Any) -> Proxy:
             proxy = Proxy(factory.mktemp("proxy"), settings, **options)
             proxies.callback(proxy.close)
-            return proxy.start()
+            return proxy.start_under_uvicorn() if under_uvicorn else proxy.start()
 
         yield serve
 

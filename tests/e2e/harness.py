@@ -1,11 +1,13 @@
 """A proxy as a user runs it, in a process of its own, and what a test needs to look at it from outside.
 
-Everything here is synchronous, so that a proxy can be shared by the tests of a module, each with its own event loop.
+The proxy's side is synchronous, so that a proxy can be shared by the tests of a module, each with its own event loop.
 """
 
+import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -38,10 +40,21 @@ def until[T](look: Callable[[], T], what: object = "it") -> T:
     return seen
 
 
+async def at_rest(value: Callable[[], int]) -> int:
+    """Wait until a counter that has begun to grow grows no more."""
+    last, looks = 0, 0
+    while looks < 5:
+        await asyncio.sleep(0.1)
+        looks = looks + 1 if last and value() == last else 0
+        last = value()
+    return last
+
+
 def process(*flags: str, **keys: Any) -> Settings:
-    """A service: the small engine as a local process with these flags."""
+    """A service: the small engine as a local process with these flags, on no GPU unless `resources` says so."""
     command = [*engine.argv("--port", "{port}"), *flags]
-    return {"type": "llama-cpp-server", "command": command, "stop_grace_period": 2, **keys}
+    usual = {"type": "llama-cpp-server", "stop_grace_period": 2, "resources": {"gpus": 0}}
+    return {**usual, "command": command, **keys}
 
 
 def external(port: int, **keys: Any) -> Settings:
@@ -73,6 +86,7 @@ class Proxy:
         self.port = 0
         self._environ = {**os.environ, **(environ or {}), MARK: self.name}
         self._stderr = stderr
+        self._good_ends: tuple[int, ...] = (0,)
         self._process: subprocess.Popen[bytes]
         self.configure(settings)
 
@@ -90,17 +104,27 @@ class Proxy:
 
     def start(self) -> Self:
         """Start it and wait until it listens."""
-        self.spawn((*SERVE, "--config", str(self.config), "--port", "0"))
+        self._spawn((*SERVE, "--config", str(self.config), "--port", "0"))
         line = until(lambda: self._said("Listening on http://") or self._ended_early(), lambda: self.log)
         self.port = int(line.split("http://")[1].split(",")[0].rsplit(":", 1)[1])
         return self
 
-    def spawn(self, command: tuple[str, ...]) -> None:
-        """Start it by a command."""
+    def start_under_uvicorn(self) -> Self:
+        """Start it on uvicorn's own server and protocol, on a socket that listens already."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.port = listener.getsockname()[1]
+            self._environ["AI_PROXY_CONFIG"] = str(self.config)
+            app = ("--factory", "ai_proxy.server:create_app")
+            self._spawn((sys.executable, "-m", "uvicorn", *app, "--fd", str(listener.fileno())), listener.fileno())
+        self._good_ends = (0, -signal.SIGTERM)  # uvicorn raises the signal again once it has served
+        return self
+
+    def _spawn(self, command: tuple[str, ...], *fds: int) -> None:
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
                 env=self._environ,
+                pass_fds=fds,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log if self._stderr is None else self._stderr,
@@ -131,7 +155,7 @@ class Proxy:
             self.kill()
             raise AssertionError(f"it did not end:\n{self.log}") from None
         until(lambda: not self.processes(), self.processes)
-        assert status == 0, self.log
+        assert status in self._good_ends, self.log
         assert "Traceback" not in self.log, self.log
 
     # What is seen of it
@@ -158,8 +182,13 @@ class Proxy:
 
     @property
     def rss_mb(self) -> float:
-        """Its resident memory."""
-        return float(psutil.Process(self.pid).memory_info().rss) / 2**20
+        """Its resident memory now."""
+        return self._memory_mb("VmRSS")
+
+    @property
+    def peak_rss_mb(self) -> float:
+        """The most resident memory that it ever had."""
+        return self._memory_mb("VmHWM")
 
     def processes(self) -> list[int]:
         """Every live process that it or a descendant of it has started, however far it has run away."""
@@ -214,6 +243,10 @@ class Proxy:
                 return json.load(answer)
         except HTTPError as error:
             raise AssertionError(f"{method} {path}: {error.code} {error.read()!r}") from None
+
+    def _memory_mb(self, what: str) -> float:
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(what))
 
     @property
     def _log_file(self) -> Path:
