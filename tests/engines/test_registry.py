@@ -60,6 +60,7 @@ def test_a_services_own_keys_beat_its_profile() -> None:
         ({"type": "llama-cpp-server"}, 404, False),
         ({"type": "generic"}, 404, True),
         ({"type": "generic"}, 503, False),
+        ({"type": "generic"}, 0, False),
         ({"type": "generic", "health": {"path": "/"}}, 404, False),
     ],
 )

@@ -42,14 +42,14 @@ def health_path_of(service: ServiceConfig) -> str:
 
 
 def is_ready(service: ServiceConfig, status: int) -> bool:
-    """Whether a status at `health_path_of(service)` means that it can serve.
+    """Whether a status at `health_path_of(service)` means that it can serve; 0 stands for no answer.
 
     Example:
         >>> is_ready(ServiceConfig(image="x"), 404), is_ready(ServiceConfig(image="x", type=EngineType.VLLM), 404)
         (True, False)
     """
     if profile_of(service).any_answer and service.health.path is None:
-        return status < 500
+        return 0 < status < 500
     return 200 <= status < 300
 
 
