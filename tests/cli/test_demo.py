@@ -97,7 +97,7 @@ def test_says_what_to_install_when_the_extra_is_missing(monkeypatch: pytest.Monk
     code, shown = play()
 
     assert code == 1
-    assert "uv run --extra demo ai-proxy demo" in shown
+    assert "uv run --no-dev --extra demo ai-proxy demo" in shown
 
 
 def test_its_config_has_no_fault_whatever_the_paths(tmp_path: Path) -> None:

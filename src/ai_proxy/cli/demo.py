@@ -53,7 +53,7 @@ def run(serve: Serve, stop: Callable[[], None], *, once: bool = False, console: 
     """
     console = console or Console(highlight=False)
     if lacking := [name for name in NEEDS if find_spec(name) is None]:
-        console.print(f"[red]Not installed: {', '.join(lacking)}.[/] Run: uv run --extra demo ai-proxy demo")
+        console.print(f"[red]Not installed: {', '.join(lacking)}.[/] Run: uv run --no-dev --extra demo ai-proxy demo")
         return 1
     model = model_file(_cache_dir(), console)
     with tempfile.TemporaryDirectory(prefix="ai-proxy-demo-") as folder:
