@@ -42,7 +42,7 @@ from ai_proxy.proxy.protocol import ProxyProtocol
 from ai_proxy.routing.table import RouteTable
 from ai_proxy.runtimes.base import Runtime
 from ai_proxy.runtimes.external import ExternalRuntime
-from ai_proxy.runtimes.process import ProcessRuntime
+from ai_proxy.runtimes.process.runtime import ProcessRuntime
 from ai_proxy.scheduler.ledger import Ledger
 from ai_proxy.scheduler.scheduler import Scheduler
 from ai_proxy.scheduler.state import SchedulerState, Settings
@@ -179,7 +179,7 @@ class System:
 
         def docker() -> Runtime:
             # Costs 0.2 s to import; only who runs containers pays it.
-            from ai_proxy.runtimes.docker import DockerRuntime  # noqa: PLC0415
+            from ai_proxy.runtimes.docker.runtime import DockerRuntime  # noqa: PLC0415
 
             return DockerRuntime(name, docker_host=self._environ.get("DOCKER_HOST"))
 
@@ -327,11 +327,17 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def create_app() -> RootApp:
+def create_app() -> App:
     """Make the app from the config file that is found, for `uvicorn --factory ai_proxy.server:create_app`."""
     path = find_config(None, os.environ, Path.cwd())
     config = load(path, os.environ)
-    return RootApp(path, config, os.environ, setup(config.log.level, config.log.format, access=config.log.access))
+    root = RootApp(path, config, os.environ, setup(config.log.level, config.log.format, access=config.log.access))
+
+    # uvicorn takes what is no coroutine function for an app of ASGI 2.
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await root(scope, receive, send)
+
+    return app
 
 
 def serve(

@@ -12,7 +12,7 @@ import uvloop
 from ai_proxy.config.models import ServiceConfig
 from ai_proxy.devices import Placement
 from ai_proxy.runtimes.base import InstanceSpec
-from ai_proxy.runtimes.process import ProcessRuntime
+from ai_proxy.runtimes.process.runtime import ProcessRuntime
 
 
 async def main(state_dir: str, *command: str) -> None:

@@ -8,9 +8,9 @@ from ai_proxy.config.models import ServiceConfig
 from ai_proxy.devices import Placement
 from ai_proxy.errors import StartFailed
 from ai_proxy.runtimes.base import Exit, Instance, InstanceSpec, Runtime
-from ai_proxy.runtimes.docker import DockerRuntime
+from ai_proxy.runtimes.docker.runtime import DockerRuntime
 from ai_proxy.runtimes.external import ExternalRuntime
-from ai_proxy.runtimes.process import ProcessRuntime
+from ai_proxy.runtimes.process.runtime import ProcessRuntime
 from tests.fakes.engine import argv
 from tests.fakes.runtime import FakeRuntime
 from tests.fixtures.docker import tiny_spec

@@ -2,17 +2,18 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from ai_proxy.cli.failure import Failure
 from ai_proxy.config.models import Config, ServiceConfig
 from ai_proxy.config.paths import proxy_name
 from ai_proxy.errors import CannotServe
-from ai_proxy.runtimes.docker import DockerRuntime
+from ai_proxy.runtimes.docker.runtime import DockerRuntime
 
 
 def pull_images(path: Path, settings: Config, services: Mapping[str, ServiceConfig]) -> None:
@@ -36,17 +37,20 @@ async def _pull_all(name: str, services: Mapping[str, ServiceConfig], console: C
     try:
         with Progress(SpinnerColumn(), TextColumn("{task.description}"), console=console) as progress:
             for service, config in services.items():
-                task = progress.add_task(f"{service}: {config.image}", total=None)
-
-                def tell(text: str, task=task, service=service) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
-                    progress.update(task, description=f"{service}: {text}")
-
+                tell = _teller(progress, service)
                 try:
                     await runtime.pull(config, tell)
-                    progress.update(task, description=f"{service}: {config.image} is here", total=1, completed=1)
                 except CannotServe as error:
                     failed.append(f"{service}: {error.message}")
-                    progress.update(task, description=f"{service}: failed", total=1, completed=1)
+                    tell("failed")
+                else:
+                    tell(f"{config.image} is here")
     finally:
         await runtime.aclose()
     return failed
+
+
+def _teller(progress: Progress, service: str) -> Callable[[str], None]:
+    """A line of progress, and what writes it anew."""
+    task = progress.add_task(service, total=None)
+    return lambda text: progress.update(task, description=escape(f"{service}: {text}"))

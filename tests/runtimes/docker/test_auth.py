@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ai_proxy.runtimes.docker_auth import registry_auth
+from ai_proxy.runtimes.docker.auth import registry_auth
 
 BASIC = base64.b64encode(b"me:se:cret").decode()
 

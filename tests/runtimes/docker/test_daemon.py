@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from ai_proxy.errors import RuntimeUnavailable
-from ai_proxy.runtimes.docker_engine import Deadlines
-from ai_proxy.runtimes.docker_reach import Reach
+from ai_proxy.runtimes.docker.engine import Deadlines
+from ai_proxy.runtimes.docker.reach import Reach
 from tests.fixtures.docker import GUARD_S, MakeDockerd, MakeRuntime, answer_of, ignore, tiny_spec
 from tests.fixtures.dockerd import Dockerd
 

@@ -8,8 +8,8 @@ import pytest
 
 from ai_proxy.errors import RuntimeUnavailable, StartFailed
 from ai_proxy.runtimes.base import Exit, Instance
-from ai_proxy.runtimes.docker import DockerRuntime
-from ai_proxy.runtimes.docker_engine import Deadlines
+from ai_proxy.runtimes.docker.engine import Deadlines
+from ai_proxy.runtimes.docker.runtime import DockerRuntime
 from tests.fakes.docker_relay import DockerRelay, Spoil, docker_relay
 from tests.fixtures.docker import GUARD_S, MakeRuntime, answer_of, ignore, tiny_spec, until
 from tests.fixtures.dockerd import DockerHost

@@ -7,7 +7,7 @@ import pytest
 
 from ai_proxy.devices import Device, Placement
 from ai_proxy.errors import StartFailed
-from ai_proxy.runtimes.docker import DockerRuntime
+from ai_proxy.runtimes.docker.runtime import DockerRuntime
 from tests.fixtures.docker import GPUS, HOOK, MakeDockerd, MakeRuntime, ignore, tiny_spec
 from tests.fixtures.dockerd import Dockerd, DockerHost
 

@@ -8,8 +8,8 @@ import pytest
 from ai_proxy.devices import Device, Placement
 from ai_proxy.errors import StartFailed
 from ai_proxy.runtimes.base import Exit, InstanceSpec
-from ai_proxy.runtimes.docker import DockerRuntime
-from ai_proxy.runtimes.docker_reach import Reach
+from ai_proxy.runtimes.docker.reach import Reach
+from ai_proxy.runtimes.docker.runtime import DockerRuntime
 from tests.fixtures.docker import GUARD_S, MakeRuntime, answer_of, ignore, tiny_spec, until
 from tests.fixtures.dockerd import DockerHost
 

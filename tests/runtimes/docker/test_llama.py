@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ai_proxy.runtimes.docker import DockerRuntime
+from ai_proxy.runtimes.docker.runtime import DockerRuntime
 from tests.conftest import missing
 from tests.fixtures.docker import ignore, tiny_spec
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ai_proxy.runtimes.docker_logs import LogLines
+from ai_proxy.runtimes.docker.logs import LogLines
 
 KIB = 1024
 

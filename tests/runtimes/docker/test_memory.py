@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from ai_proxy.runtimes.base import Exit
-from ai_proxy.runtimes.docker import DockerRuntime
+from ai_proxy.runtimes.docker.runtime import DockerRuntime
 from tests.fixtures.docker import GUARD_S, ignore, tiny_spec
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]

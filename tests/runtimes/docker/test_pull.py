@@ -9,9 +9,9 @@ import pytest
 
 from ai_proxy.config.models import PullPolicy, ServiceConfig
 from ai_proxy.errors import RuntimeUnavailable, StartFailed
-from ai_proxy.runtimes.docker import DockerRuntime
-from ai_proxy.runtimes.docker_engine import Deadlines
-from ai_proxy.runtimes.docker_pull import Layers
+from ai_proxy.runtimes.docker.engine import Deadlines
+from ai_proxy.runtimes.docker.pull import Layers
+from ai_proxy.runtimes.docker.runtime import DockerRuntime
 from tests.fakes.docker_relay import DockerRelay, Spoil, docker_relay
 from tests.fixtures.docker import GUARD_S, MakeRuntime, ignore, tiny_spec, until
 from tests.fixtures.dockerd import DockerHost

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from ai_proxy.config.models import ServiceConfig
 from ai_proxy.devices import Device, Placement
 from ai_proxy.runtimes.base import Instance, InstanceSpec
-from ai_proxy.runtimes.docker_spec import create_body, instance_of, labels_of
-from ai_proxy.runtimes.docker_state import ContainerState, cause_of, read_state
+from ai_proxy.runtimes.docker.spec import create_body, instance_of, labels_of
+from ai_proxy.runtimes.docker.state import ContainerState, cause_of, read_state
 
 GPU = Device("0", "GPU-a", 24576, "RTX 4090")
 

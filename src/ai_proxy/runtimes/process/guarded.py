@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Self, cast
 
 from ai_proxy.errors import RuntimeUnavailable, StartFailed
-from ai_proxy.runtimes import guard, orphans
 from ai_proxy.runtimes.base import Exit
-from ai_proxy.runtimes.ring import ByteRing
+from ai_proxy.runtimes.process import guard, orphans
+from ai_proxy.runtimes.process.ring import ByteRing
 
 MARGIN_S = 5.0
 _LIFELINE = 0

@@ -13,10 +13,10 @@ from typing import Any
 
 from ai_proxy.errors import RuntimeUnavailable, StartFailed
 from ai_proxy.runtimes.base import Exit
-from ai_proxy.runtimes.docker_engine import Engine, EngineRefused
-from ai_proxy.runtimes.docker_logs import LogLines
-from ai_proxy.runtimes.docker_state import ContainerState, cause_of, read_state
-from ai_proxy.runtimes.ring import TAIL_LINES
+from ai_proxy.runtimes.docker.engine import Engine, EngineRefused
+from ai_proxy.runtimes.docker.logs import LogLines
+from ai_proxy.runtimes.docker.state import ContainerState, cause_of, read_state
+from ai_proxy.runtimes.process.ring import TAIL_LINES
 
 _TAIL_LINE_CHARS = 500
 _CHUNK_BYTES = 64 * 1024

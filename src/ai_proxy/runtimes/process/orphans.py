@@ -15,7 +15,7 @@ from pathlib import Path
 
 from loguru import logger
 
-from ai_proxy.runtimes.guard import Stat, processes
+from ai_proxy.runtimes.process.guard import Stat, processes
 
 TOKEN_VARIABLE = "AI_PROXY_REPLICA"  # noqa: S105 - a name, not a secret
 _GONE_WITHIN_S = 10.0

@@ -13,7 +13,7 @@ from ai_proxy.config.models import ServiceConfig, Ulimit
 from ai_proxy.config.substitute import fill
 from ai_proxy.devices import Device, Placement
 from ai_proxy.runtimes.base import Instance, InstanceSpec
-from ai_proxy.runtimes.docker_state import ContainerState
+from ai_proxy.runtimes.docker.state import ContainerState
 
 NAME = "ai-proxy.name"
 SERVICE = "ai-proxy.service"

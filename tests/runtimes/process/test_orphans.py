@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from ai_proxy.runtimes import orphans
-from ai_proxy.runtimes.orphans import Record, Records, record_of, survivors
-from ai_proxy.runtimes.process import ProcessRuntime
+from ai_proxy.runtimes.process import orphans
+from ai_proxy.runtimes.process.orphans import Record, Records, record_of, survivors
+from ai_proxy.runtimes.process.runtime import ProcessRuntime
 from tests.fakes.engine import argv
 from tests.fixtures.docker import until
-from tests.runtimes.test_process import GUARD_S, parent_of, runs
+from tests.runtimes.process.test_process import GUARD_S, parent_of, runs
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 
 
 @dataclass

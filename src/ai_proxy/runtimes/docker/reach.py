@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from ai_proxy.errors import StartFailed
-from ai_proxy.runtimes.docker_engine import Engine, EngineRefused
+from ai_proxy.runtimes.docker.engine import Engine, EngineRefused
 
 
 class Reach(StrEnum):

@@ -12,8 +12,8 @@ from typing import Any
 from ai_proxy.config.models import PullPolicy
 from ai_proxy.errors import StartFailed
 from ai_proxy.runtimes.base import Progress
-from ai_proxy.runtimes.docker_auth import registry_auth
-from ai_proxy.runtimes.docker_engine import Engine, EngineRefused
+from ai_proxy.runtimes.docker.auth import registry_auth
+from ai_proxy.runtimes.docker.engine import Engine, EngineRefused
 
 _MIB = 1 << 20
 

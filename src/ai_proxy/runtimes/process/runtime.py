@@ -18,10 +18,10 @@ from ai_proxy.devices import Placement
 from ai_proxy.engines.registry import port_of
 from ai_proxy.errors import StartFailed
 from ai_proxy.runtimes.base import Exit, Instance, InstanceSpec, Progress
-from ai_proxy.runtimes.guarded import MARGIN_S, GuardedProcess
-from ai_proxy.runtimes.orphans import Record, Records
-from ai_proxy.runtimes.ports import free_port, is_free
-from ai_proxy.runtimes.ring import Lines
+from ai_proxy.runtimes.process.guarded import MARGIN_S, GuardedProcess
+from ai_proxy.runtimes.process.orphans import Record, Records
+from ai_proxy.runtimes.process.ports import free_port, is_free
+from ai_proxy.runtimes.process.ring import Lines
 
 _HOST = "127.0.0.1"
 

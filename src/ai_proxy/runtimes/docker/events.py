@@ -13,7 +13,7 @@ from typing import Any
 from loguru import logger
 
 from ai_proxy.errors import RuntimeUnavailable
-from ai_proxy.runtimes.docker_engine import Engine
+from ai_proxy.runtimes.docker.engine import Engine
 
 _FIRST_BACKOFF_S = 0.1
 _MAX_BACKOFF_S = 5.0

@@ -16,7 +16,7 @@ import pytest
 from ai_proxy.devices import Device, Placement
 from ai_proxy.errors import StartFailed
 from ai_proxy.runtimes.base import Exit, Instance
-from ai_proxy.runtimes.process import ProcessRuntime
+from ai_proxy.runtimes.process.runtime import ProcessRuntime
 from tests.conftest import missing
 from tests.fakes.engine import argv
 from tests.fixtures.docker import until

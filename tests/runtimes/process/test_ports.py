@@ -2,7 +2,7 @@
 
 import socket
 
-from ai_proxy.runtimes.ports import free_port, is_free
+from ai_proxy.runtimes.process.ports import free_port, is_free
 
 
 def test_a_port_with_a_server_is_not_free() -> None:

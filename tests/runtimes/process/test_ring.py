@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ai_proxy.runtimes.ring import RING_BYTES, TAIL_LINES, ByteRing, Lines
+from ai_proxy.runtimes.process.ring import RING_BYTES, TAIL_LINES, ByteRing, Lines
 
 PIECES = st.lists(st.binary(max_size=20), max_size=20)
 

@@ -16,12 +16,12 @@ from ai_proxy.config.models import ServiceConfig
 from ai_proxy.engines.registry import port_of
 from ai_proxy.errors import RuntimeUnavailable, StartFailed
 from ai_proxy.runtimes.base import Exit, Instance, InstanceSpec, Progress
-from ai_proxy.runtimes.docker_containers import Containers, NameTaken
-from ai_proxy.runtimes.docker_engine import Deadlines, Engine
-from ai_proxy.runtimes.docker_events import ContainerEvents
-from ai_proxy.runtimes.docker_pull import Images
-from ai_proxy.runtimes.docker_reach import Reach, must_publish
-from ai_proxy.runtimes.docker_spec import (
+from ai_proxy.runtimes.docker.containers import Containers, NameTaken
+from ai_proxy.runtimes.docker.engine import Deadlines, Engine
+from ai_proxy.runtimes.docker.events import ContainerEvents
+from ai_proxy.runtimes.docker.pull import Images
+from ai_proxy.runtimes.docker.reach import Reach, must_publish
+from ai_proxy.runtimes.docker.spec import (
     NAME,
     REPLICA,
     SERVICE,
@@ -32,7 +32,7 @@ from ai_proxy.runtimes.docker_spec import (
     labels_of,
     networks_of,
 )
-from ai_proxy.runtimes.docker_state import ContainerState
+from ai_proxy.runtimes.docker.state import ContainerState
 
 _UNDO_S = 5
 _RETRY_S = 1

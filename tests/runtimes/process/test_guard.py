@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from ai_proxy.runtimes import guard
+from ai_proxy.runtimes.process import guard
 
 pytestmark = pytest.mark.slow
 
