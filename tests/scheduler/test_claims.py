@@ -39,10 +39,10 @@ def test_pinned_services_that_hold_all_the_room_make_a_clear_refusal() -> None:
 
 def test_a_working_engine_is_not_evicted_though_no_request_is_open() -> None:
     world = ready(one_gpu("a", "b"), "a")
-    world.take(do.BusyChanged("a", busy=True))
+    world.tell("a", busy=True)
     world.arrive("b")
     assert world.at("a") is State.READY
-    world.take(do.BusyChanged("a", busy=False))
+    world.tell("a", busy=False)
     assert world.at("a") is State.STOPPING
 
 
@@ -168,3 +168,42 @@ def test_an_older_waiter_is_served_by_the_replica_before_a_claim_takes_it() -> N
     world.close()
     assert isinstance(world.answers[older], do.Admit)
     assert world.at("a") is State.DRAINING
+
+
+# Engines that may work though no request is open
+
+
+def test_an_engine_that_may_have_been_left_with_work_is_asked_before_it_is_evicted() -> None:
+    world = ready(one_gpu("a", "b", tells_work=True), "a")
+    world.ask("a")
+    world.now += 1
+    world.close()
+    number = world.arrive("b")
+    assert (world.at("a"), world.asked) == (State.READY, {"a"})
+    world.tell("a", busy=True)
+    assert world.at("a") is State.READY
+    world.now += 1
+    world.tell("a", busy=False)
+    world.run_all()
+    assert isinstance(world.answers[number], do.Admit)
+
+
+def test_what_an_engine_said_before_its_last_request_ended_says_nothing_of_what_that_left_behind() -> None:
+    world = ready(one_gpu("a", "b", tells_work=True), "a")
+    world.ask("a")
+    asked_at = world.now
+    world.now += 1
+    world.close()
+    world.arrive("b")
+    world.take(do.WorkTold("a", busy=False, asked_at=asked_at))
+    assert (world.at("a"), world.asked) == (State.READY, {"a"})
+
+
+def test_an_engine_that_drains_is_asked_too() -> None:
+    world = ready(one_gpu("a", "b", tells_work=True), "a")
+    world.ask("a")
+    claimed(world, by="b")
+    world.close()
+    assert (world.at("a"), world.asked) == (State.DRAINING, {"a"})
+    world.tell("a", busy=False)
+    assert world.at("a") is State.STOPPING

@@ -28,6 +28,7 @@ def specs(draw: st.DrawFn, service: str) -> ServiceSpec:
         max_queue=draw(st.sampled_from((0, 1, 5, 1000))),
         idle_timeout_s=draw(st.sampled_from((None, 5.0, 60.0))),
         pinned=draw(st.integers(0, 5)) == 0,
+        tells_work=draw(st.booleans()),
     )
 
 
@@ -88,8 +89,8 @@ class Fleets(RuleBasedStateMachine):
     @precondition(lambda self: Action.WATCH in self.world.work.values())
     @rule(data=st.data(), busy=st.booleans())
     def work_unasked(self, data: Any, busy: bool) -> None:
-        service = self.some(data, [s for s, work in self.world.work.items() if work is Action.WATCH])
-        self.world.take(do.BusyChanged(service, busy))
+        service = self.some(data, self.world.asked or [s for s, w in self.world.work.items() if w is Action.WATCH])
+        self.world.tell(service, busy=busy)
 
     @rule(service=st.sampled_from(NAMES), failure=st.sampled_from((None, RuntimeUnavailable("no answer"))))
     def hold(self, service: str, failure: RuntimeUnavailable | None) -> None:

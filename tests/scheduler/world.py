@@ -43,6 +43,7 @@ class World:
         self.states: dict[str, State] = {}
         self.work: dict[str, Action] = {}
         self.rooms: dict[str, Placement] = {}
+        self.asked: set[str] = set()
         self.adopted = False
 
         self.waiting: dict[int, Waiter] = {}
@@ -110,6 +111,11 @@ class World:
         instance = Instance("i", service, "127.0.0.1", 1) if event is Event.LAUNCHED else None
         self.take(do.Reported(service, event, instance, failure), cuts=event is Event.BROKE)
 
+    def tell(self, service: str, *, busy: bool) -> None:
+        """An engine tells whether it works."""
+        self.asked.discard(service)
+        self.take(do.WorkTold(service, busy, self.now))
+
     def adopt(self, service: str, placement: Placement) -> None:
         """A replica of a former life is found, whether it fits or not."""
         self.rooms[service], self.adopted = placement, True
@@ -149,6 +155,10 @@ class World:
                 self.work[service] = work
                 if work is Action.LAUNCH:
                     self.rooms[service] = placement
+            case do.Ask(service):
+                assert self.work[service] is Action.WATCH
+                assert self.state.replicas[service].spec.tells_work
+                self.asked.add(service)
             case do.Admit(waiter, live):
                 assert self.states[waiter.service] is State.READY
                 self._answer(waiter, action)
@@ -177,7 +187,10 @@ class World:
             assert live is not None
             assert cuts or not self._open_on(live), f"{move.service} is stopped while it serves: {move.reason}"
             assert cuts or not live.busy, f"{move.service} is stopped while it works: {move.reason}"
+            assert cuts or not live.is_doubtful, f"{move.service} is stopped unasked: {move.reason}"
             assert move.eviction is None or not replica.spec.pinned, f"{move.service} is pinned: {move.reason}"
+        if move.state is State.STOPPING:
+            self.asked.discard(move.service)
         if move.previous is State.STOPPING:
             del self.rooms[move.service]
 
@@ -256,8 +269,8 @@ def settle_down(world: World, *, done: Callable[[], bool] | None = None) -> None
         while world.open:
             world.close()
         for service, replica in list(world.state.replicas.items()):
-            if replica.live is not None and replica.live.busy:
-                world.take(do.BusyChanged(service, busy=False))
+            if replica.live is not None and (replica.live.busy or replica.live.is_doubtful):
+                world.tell(service, busy=False)
         if not world.waiting and not (set(world.work.values()) & set(DONE)) and (done is None or done()):
             return
         world.advance(1.0)

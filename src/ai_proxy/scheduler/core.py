@@ -60,8 +60,8 @@ def _take(turn: Turn, event: Event) -> None:  # noqa: C901, PLR0912  # a flat di
             _report(turn, event)
         case do.Unhealthy(service, failure):
             _sicken(turn, turn.state.replicas[service], failure)
-        case do.BusyChanged(service, busy):
-            _set_busy(turn, turn.state.replicas[service], busy=busy)
+        case do.WorkTold(service, busy, asked_at):
+            _set_busy(turn, turn.state.replicas[service], busy=busy, asked_at=asked_at)
         case do.StartAsked(service):
             _want(turn, turn.state.replicas[service])
         case do.StopAsked(service, reason, restart):
@@ -146,11 +146,18 @@ def _blame(turn: Turn, replica: Replica, failure: CannotServe, *, steady: bool) 
     replica.failure, replica.broken = failure, True
 
 
-def _set_busy(turn: Turn, replica: Replica, *, busy: bool) -> None:
-    if replica.live is not None:
-        replica.live.busy = busy
-        replica.live.last_used = turn.now
-        turn.rearm_idle(replica)
+def _set_busy(turn: Turn, replica: Replica, *, busy: bool, asked_at: float) -> None:
+    live = replica.live
+    if live is None:
+        return
+    if busy:
+        live.last_used = turn.now
+    elif live.busy:
+        live.last_used = max(live.last_used, asked_at)
+    live.busy, live.asked = busy, False
+    if not busy:
+        live.rested_at = asked_at
+    turn.rearm_idle(replica)
 
 
 def _want(turn: Turn, replica: Replica) -> None:

@@ -171,9 +171,9 @@ class Scheduler:
         """Take that a ready replica no longer answers its health check."""
         self._step(do.Unhealthy(service, failure))
 
-    def report_busy(self, service: str, *, busy: bool) -> None:
+    def report_work(self, service: str, *, busy: bool, asked_at: float) -> None:
         """Take what an engine says of itself."""
-        self._step(do.BusyChanged(service, busy))
+        self._step(do.WorkTold(service, busy, asked_at))
 
     def quiet_s(self, service: str) -> float:
         """How long no exchange with the replica has moved a byte, in seconds; infinity if none is open."""
@@ -271,6 +271,8 @@ class Scheduler:
         match action:
             case do.Run(service, work, placement):
                 self._services[service].run(work, placement)
+            case do.Ask(service):
+                self._services[service].ask()
             case do.Admit(waiter, live):
                 future, request = self._waiting.pop(waiter.id)
                 grant = self._grant(request, live)

@@ -46,6 +46,8 @@ def _review_drains(turn: Turn) -> bool:
             turn.move(replica, machine.Event.RESUME, "its room is not needed any more")
         elif live.is_idle:
             turn.move(replica, machine.Event.UNWANTED, "drained", Eviction.CLAIM if live.drained_for else None)
+        else:
+            turn.doubt(service, live)
     return len(turn.actions) > before
 
 
@@ -97,6 +99,8 @@ def _place(turn: Turn, queued: list[Replica]) -> None:
                 for victim in victims:
                     turn.end(turn.state.replicas[victim], f"evicted for {replica.spec.id}: {reason}", Eviction.ROOM)
             case Wait():
+                for service, live in turn.state.ready.items():
+                    turn.doubt(service, live)
                 claimed = _claim(turn, replica, ledger, residents)
             case Refuse(reason):
                 turn.move(replica, machine.Event.UNWANTED, reason)

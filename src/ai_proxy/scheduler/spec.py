@@ -33,6 +33,7 @@ def spec_of(service: str, config: ServiceConfig, devices: Sequence[Device]) -> S
         max_wait_s=config.limits.max_wait_s,
         idle_timeout_s=config.idle_timeout_s,
         pinned=config.pinned,
+        tells_work=profile_of(config).busy is not None,
     )
 
 

@@ -36,6 +36,7 @@ class ServiceSpec:
         max_wait_s: How long a request may wait for it.
         idle_timeout_s: Stopped after this long without a request; None: only when its room is needed.
         pinned: Never evicted, never stopped for being idle.
+        tells_work: Its engine can be asked whether it works, and may work though no request is open.
     """
 
     id: str
@@ -45,6 +46,7 @@ class ServiceSpec:
     max_wait_s: float = 600.0
     idle_timeout_s: float | None = None
     pinned: bool = False
+    tells_work: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,9 @@ class Live:
         last_used: When the last grant was closed.
         ready_at: When it became ready; None before.
         busy: Its engine says that it works, whatever the grants say.
+        rested_at: When its engine last said that it rests; what came later may have left work behind. Infinity for an
+            engine that can't tell.
+        asked: Its engine is being asked.
         idle_armed: A timer will look whether it has been idle for long enough.
         drained_for: The service whose claim drains it.
     """
@@ -79,14 +84,21 @@ class Live:
     last_used: float = 0.0
     ready_at: float | None = None
     busy: bool = False
+    rested_at: float = math.inf
+    asked: bool = False
     idle_armed: bool = True
     drained_for: str | None = None
     instance: Instance | None = None
 
     @property
     def is_idle(self) -> bool:
-        """Nothing is going on in it."""
-        return not self.open and not self.busy
+        """Nothing is going on in it, as far as anybody can tell."""
+        return not self.open and not self.busy and self.last_used <= self.rested_at
+
+    @property
+    def is_doubtful(self) -> bool:
+        """It would be idle if its engine said that it rests."""
+        return not self.open and not self.busy and self.last_used > self.rested_at
 
 
 @dataclass(slots=True, eq=False)
@@ -250,11 +262,12 @@ class Unhealthy:
 
 
 @dataclass(frozen=True, slots=True)
-class BusyChanged:
-    """An engine's busy probe changed its answer."""
+class WorkTold:
+    """An engine told whether it works, asked at a time."""
 
     service: str
     busy: bool
+    asked_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +333,7 @@ class Tick:
 
 
 type Event = (
-    Arrived | Left | Closed | Reported | Unhealthy | BusyChanged | StartAsked | StopAsked
+    Arrived | Left | Closed | Reported | Unhealthy | WorkTold | StartAsked | StopAsked
     | Configured | Removed | Held | Released | ShutDown | Tick
 )  # fmt: skip
 
@@ -332,6 +345,13 @@ class Run:
     service: str
     action: machine.Action
     placement: Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Have an engine tell at once whether it works: somebody needs its room."""
+
+    service: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,4 +405,4 @@ class Forgotten:
     service: str
 
 
-type Action = Run | Admit | Reject | Moved | Explained | Forgotten
+type Action = Run | Ask | Admit | Reject | Moved | Explained | Forgotten

@@ -33,6 +33,7 @@ class Turn:
         if replica.state is State.READY and live is not None:
             if live.ready_at is None:
                 live.ready_at = live.last_used = self.now
+                live.rested_at = self.now if replica.spec.tells_work else math.inf
                 replica.failure = None
             replica.verdict = ""
             if not state.closing:
@@ -74,6 +75,12 @@ class Turn:
         """Have a replica end now, whatever is open on it; a no-op where nothing can be ended."""
         if machine.Event.UNWANTED in machine.TRANSITIONS[replica.state]:
             self.move(replica, machine.Event.UNWANTED, reason, eviction)
+
+    def doubt(self, service: str, live: Live) -> None:
+        """Have an engine asked whether it works, if that is all that keeps it from making room."""
+        if live.is_doubtful and not live.asked:
+            live.asked = True
+            self.actions.append(do.Ask(service))
 
     def forget(self, replica: Replica) -> None:
         """Drop a removed service that has stopped."""

@@ -73,12 +73,19 @@ class Probe:
             return Finding(0, f"{path} can't be reached ({type(error).__name__})")
         return Finding(status, f"{path} answered {status} {_excerpt(body)}".strip())
 
-    async def busy(self, instance: Instance, probe: BusyProbe) -> bool:
-        """Ask whether an engine works; one that answers nothing readable counts as idle, its health says the rest."""
+    async def busy(self, instance: Instance, probe: BusyProbe, headers: Mapping[str, str] = _NO_HEADERS) -> bool | None:
+        """Ask whether an engine works; one that can't be asked this way, by its own answer, counts as idle.
+
+        Returns:
+            What it said; None if it did not answer, be it that it works too hard to.
+        """
         try:
-            status, body = await self._get(url_of(instance, probe.path), _NO_HEADERS)
+            status, body = await self._get(url_of(instance, probe.path), headers)
+        except (TimeoutError, httpx.HTTPError):
+            return None
+        try:
             return status == httpx.codes.OK and probe.reads(body)
-        except (TimeoutError, httpx.HTTPError, ValueError):
+        except ValueError:
             return False
 
     async def _get(self, url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:

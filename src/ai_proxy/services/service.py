@@ -7,7 +7,8 @@ other in one chain of tasks, so that a service never does two things at once and
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, Protocol
+from contextlib import suppress
+from typing import Any, Never, Protocol
 
 from loguru import logger
 
@@ -15,7 +16,7 @@ from ai_proxy.config.diff import spec_hash
 from ai_proxy.config.models import RuntimeKind, ServiceConfig
 from ai_proxy.devices import Placement
 from ai_proxy.engines.registry import health_path_of, is_ready, profile_of, start_timeout_of
-from ai_proxy.errors import CannotServe, RuntimeUnavailable, StartFailed
+from ai_proxy.errors import CannotServe, StartFailed
 from ai_proxy.runtimes.base import Instance, InstanceSpec, Runtime
 from ai_proxy.services.machine import Action, Event
 from ai_proxy.services.probe import Finding, Probe
@@ -42,8 +43,8 @@ class Owner(Protocol):
         """Take that a ready replica no longer answers its health check."""
         ...
 
-    def report_busy(self, service: str, *, busy: bool) -> None:
-        """Take what an engine says of itself."""
+    def report_work(self, service: str, *, busy: bool, asked_at: float) -> None:
+        """Take what an engine says of itself, asked at a time of the loop's clock."""
         ...
 
     def quiet_s(self, service: str) -> float:
@@ -91,6 +92,9 @@ class Service:
         self._drain_timeout_s = drain_timeout_s
         self._watch_every_s = watch_every_s
         self._task: asyncio.Task[None] | None = None
+        # The last one, and those before it that are still cleaning up.
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._asked = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<Service {self.id}: {self.instance.id if self.instance else 'no instance'}>"
@@ -109,6 +113,12 @@ class Service:
         if previous is not None and action is Action.STOP:
             previous.cancel()
         self._task = asyncio.create_task(self._carry_out(action, placement, previous), name=f"{self.id}: {action}")
+        self._tasks.add(self._task)
+        self._task.add_done_callback(self._tasks.discard)
+
+    def ask(self) -> None:
+        """Have the engine of a ready replica tell at once whether it works."""
+        self._asked.set()
 
     def adopt(self, instance: Instance) -> None:
         """Take over a replica that a former life of the proxy left running."""
@@ -119,88 +129,86 @@ class Service:
         """End the chain of tasks; a running replica is left as it is."""
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait({self._task})
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def _carry_out(self, action: Action, placement: Placement, previous: asyncio.Task[None] | None) -> None:
         if previous is not None:
             await asyncio.wait({previous})
-        match action:
-            case Action.LAUNCH:
-                await self._launch(placement)
-            case Action.PROBE:
-                await self._load()
-            case Action.WATCH:
-                await self._watch()
-            case Action.STOP:
-                await self._stop()
-
-    async def _launch(self, placement: Placement) -> None:
-        self._driver = self._runtime
-        spec = InstanceSpec(self.id, self.config, placement, spec_hash(self.config))
         try:
-            self.instance = await self._driver.start(spec, self._tell)
+            event = await self._work(action, placement)
         except CannotServe as failure:
             self._owner.report(self.id, Event.BROKE, failure=failure)
         except Exception as error:  # noqa: BLE001  # a driver's fault must reach the waiters, not strand them
             logger.bind(service=self.id).exception("The runtime failed in a way it does not name")
-            self._owner.report(self.id, Event.BROKE, failure=StartFailed(f"{self.id} could not be started: {error}"))
+            unnamed = StartFailed(f"{self.id} failed in a way its runtime does not name: {error!r}", service=self.id)
+            self._owner.report(self.id, Event.BROKE, failure=unnamed)
         else:
-            self._owner.report(self.id, Event.LAUNCHED, instance=self.instance)
+            self._owner.report(self.id, event, instance=self.instance if event is Event.LAUNCHED else None)
+
+    async def _work(self, action: Action, placement: Placement) -> Event:
+        """Do it, and say what it led to; what went wrong is raised."""
+        match action:
+            case Action.LAUNCH:
+                self._driver = self._runtime
+                spec = InstanceSpec(self.id, self.config, placement, spec_hash(self.config))
+                self.instance = await self._driver.start(spec, self._tell)
+                return Event.LAUNCHED
+            case Action.PROBE:
+                await self._load()
+                return Event.HEALTHY
+            case Action.WATCH:
+                return await self._watch()
+            case Action.STOP:
+                await self._stop()
+                return Event.GONE
+
+    async def _watch(self) -> Never:
+        """Notice the end of a ready replica, that it stopped answering, and what its engine says of its work."""
+        self._tell("")
+        instance = self._running
+        await first(
+            self._look_after(instance), self._follow_work(instance), self._until_exit(instance, "while it was ready")
+        )
 
     async def _load(self) -> None:
-        """Wait until the replica is ready, has exited or has had its time."""
-        instance = self._running
-        if self.config.kind is RuntimeKind.EXTERNAL and self.config.health.path is None:
-            self._owner.report(self.id, Event.HEALTHY)
-            return
-        timeout_s = start_timeout_of(self.config)
-        self._tell("loading")
-        seen = [Finding(0, "not probed yet")]
-        failure = await first(
-            self._until_ready(instance, timeout_s, seen),
-            self._until_exit(instance, "while it was loading"),
-        )
-        if failure is None:
-            self._owner.report(self.id, Event.HEALTHY)
-        else:
-            self._owner.report(self.id, Event.BROKE, failure=failure)
+        """Wait until the replica is ready.
 
-    async def _until_ready(self, instance: Instance, timeout_s: float, seen: list[Finding]) -> StartFailed | None:
-        path = health_path_of(self.config)
+        Raises:
+            StartFailed: It has exited or had its time.
+        """
+        if self.config.kind is RuntimeKind.EXTERNAL and self.config.health.path is None:
+            return
+        self._tell("loading")
+        await first(self._until_ready(self._running), self._until_exit(self._running, "while it was loading"))
+
+    async def _until_ready(self, instance: Instance) -> None:
+        path, headers, timeout_s = health_path_of(self.config), self.config.headers, start_timeout_of(self.config)
+        seen = Finding(0, "not probed yet")
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
-                    seen[0] = await self._probe.health(instance, path, self.config.headers)
-                    if is_ready(self.config, seen[0].status):
-                        return None
+                    seen = await self._probe.health(instance, path, headers)
+                    if is_ready(self.config, seen.status):
+                        return
                     await asyncio.sleep(PROBE_EVERY_S)
         except TimeoutError:
             tail = await self._log_tail(instance)
-            message = f"{self.id} was not ready within {timeout_s:g} s (health.start_timeout_s): {seen[0].detail}"
-            return StartFailed(message, log_tail=tail, service=self.id)
+            message = f"{self.id} was not ready within {timeout_s:g} s (health.start_timeout_s): {seen.detail}"
+            raise StartFailed(message, log_tail=tail, service=self.id) from None
 
-    async def _until_exit(self, instance: Instance, when: str) -> StartFailed:
+    async def _until_exit(self, instance: Instance, when: str) -> Never:
         end = await self._driver.wait(instance)
-        return StartFailed(f"{self.id} {end.cause} {when}", log_tail=end.log_tail, service=self.id)
+        raise StartFailed(f"{self.id} {end.cause} {when}", log_tail=end.log_tail, service=self.id)
 
-    async def _watch(self) -> None:
-        """Notice the end of a ready replica, that it stopped answering, and what its engine says of its work."""
-        instance = self._running
-        self._tell("")
-        failure = await first(self._look_after(instance), self._until_exit(instance, "while it was ready"))
-        self._owner.report(self.id, Event.BROKE, failure=failure)
-
-    async def _look_after(self, instance: Instance) -> StartFailed:
+    async def _look_after(self, instance: Instance) -> Never:
         """Probe a ready replica at intervals; a failed probe alone is no reason to act.
 
         Once it is unhealthy it takes nothing new, and what is open on it has `drain_timeout_s` to end.
         """
-        failed, busy = 0, False
+        failed = 0
         while True:
             await asyncio.sleep(self._watch_every_s)
-            profile = profile_of(self.config)
-            if profile.busy is not None and busy != (busy := await self._probe.busy(instance, profile.busy)):
-                self._owner.report_busy(self.id, busy=busy)
             if self.config.kind is RuntimeKind.EXTERNAL and self.config.health.path is None:
                 continue
             finding = await self._probe.health(instance, health_path_of(self.config), self.config.headers)
@@ -210,7 +218,21 @@ class Service:
                 failure = StartFailed(message, service=self.id)
                 self._owner.report_unhealthy(self.id, failure)
                 await asyncio.sleep(self._drain_timeout_s)
-                return failure
+                raise failure
+
+    async def _follow_work(self, instance: Instance) -> Never:
+        """Have the engine tell whether it works, at intervals and whenever the owner needs to know.
+
+        One that does not answer has told nothing: what it last said stands, and its health says the rest.
+        """
+        probe, clock = profile_of(self.config).busy, asyncio.get_running_loop().time
+        while True:
+            self._asked.clear()
+            asked_at = clock()
+            if probe is not None and (busy := await self._probe.busy(instance, probe, self.config.headers)) is not None:
+                self._owner.report_work(self.id, busy=busy, asked_at=asked_at)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._asked.wait(), self._watch_every_s)
 
     async def _stop(self) -> None:
         """End the replica, however often the runtime has to be asked: its room is not free before."""
@@ -220,11 +242,10 @@ class Service:
                 async with asyncio.timeout(grace_s + STOP_MARGIN_S):
                     await self._driver.stop(self.instance, grace_s)
                 self.instance = None
-            except (RuntimeUnavailable, TimeoutError) as error:
+            except Exception as error:  # noqa: BLE001  # whatever it is: its room is held until it is gone
                 logger.bind(service=self.id).warning("Can't stop it yet, will try again: {!r}", error)
                 await asyncio.sleep(STOP_RETRY_S)
         self._tell("")
-        self._owner.report(self.id, Event.GONE)
 
     @property
     def _running(self) -> Instance:

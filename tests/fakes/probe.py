@@ -1,0 +1,31 @@
+"""A probe that asks nobody: it finds what a test says."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+from ai_proxy.engines.profile import BusyProbe
+from ai_proxy.runtimes.base import Instance
+from ai_proxy.services.probe import Finding, Probe
+
+
+class FakeProbe(Probe):
+    """Finds every replica ready and at rest unless told otherwise.
+
+    Attributes:
+        status: What the health check of a service answers.
+        works: What a service's engine says of its work; None: nothing.
+    """
+
+    def __init__(self) -> None:
+        self.status: dict[str, int] = defaultdict(lambda: 200)
+        self.works: dict[str, bool | None] = defaultdict(bool)
+
+    async def health(self, instance: Instance, path: str, headers: Mapping[str, str] | None = None) -> Finding:
+        status = self.status[instance.service]
+        return Finding(status, f"{path} answered {status}")
+
+    async def busy(self, instance: Instance, probe: BusyProbe, headers: Mapping[str, str] | None = None) -> bool | None:
+        return self.works[instance.service]
+
+    async def aclose(self) -> None:
+        pass
