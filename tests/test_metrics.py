@@ -124,6 +124,18 @@ def test_a_reload_keeps_the_counts_of_services_that_stay_and_forgets_the_others(
     assert [service for service, _ in metrics] == ["chat", "new", UNROUTED]
 
 
+def test_a_removed_service_is_counted_until_a_change_after_its_last_request() -> None:
+    metrics = Metrics(["old"])
+    metrics.service("old").in_flight += 1
+
+    metrics.configure(["chat"])
+    metrics.service("old").in_flight -= 1
+
+    assert metrics.unrouted.in_flight == 0
+    metrics.configure(["chat"])
+    assert metrics.service("old") is metrics.unrouted
+
+
 def test_services_that_nothing_happened_to_have_no_series() -> None:
     assert not [key for key in samples(Metrics(["chat"])) if "chat" in key]
 

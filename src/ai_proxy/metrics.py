@@ -157,8 +157,13 @@ class Metrics:
         return f"<Metrics of {len(self._services)} services>"
 
     def configure(self, services: Iterable[str]) -> None:
-        """Count for exactly these services; what was counted for those that stay is kept."""
-        self._services = {service: self._services.get(service) or ServiceMetrics() for service in services}
+        """Count for these services, keeping what was counted for those that stay.
+
+        A removed service is kept while it drains: its open requests still have to be counted out.
+        """
+        draining = {service: m for service, m in self._services.items() if m.in_flight}
+        kept = {service: self._services.get(service) or ServiceMetrics() for service in services}
+        self._services = draining | kept
 
     def service(self, service: str) -> ServiceMetrics:
         """The counters of one service; those of `unrouted` if it is not configured, so that labels stay bounded."""
