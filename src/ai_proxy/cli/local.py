@@ -10,13 +10,11 @@ from typing import Annotated
 import typer
 
 from ai_proxy import __version__
-from ai_proxy.cli.failure import Failure
+from ai_proxy.cli.failure import CONFIG_FAULT, Failure
 from ai_proxy.config.faults import ConfigError
 from ai_proxy.config.load import load
 from ai_proxy.config.models import Config, OnExit, RuntimeKind
 from ai_proxy.config.paths import find_config
-
-CONFIG_FAULT = 2
 
 ConfigFile = Annotated[
     Path | None,
@@ -40,7 +38,9 @@ def read_config(config: Path | None) -> tuple[Path, Config]:
 def serve(
     config: ConfigFile = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on, in place of the file's.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on, in place of the file's.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port to listen on, in place of the file's.")
+    ] = None,
 ) -> None:
     """Run the proxy."""
     path, settings = read_config(config)
@@ -80,7 +80,7 @@ def run_server(
         raise Failure(f"can't listen on {host}:{port}: {error.strerror}; choose another with --port") from None
     # Whatever takes long to import comes after the socket listens: clients wait instead of being refused.
     from ai_proxy.control.lock import AlreadyRunning  # noqa: PLC0415
-    from ai_proxy.server import serve as serve_until_told  # noqa: PLC0415
+    from ai_proxy.run import serve as serve_until_told  # noqa: PLC0415
 
     try:
         return serve_until_told(path, settings, listener, announce=announce)

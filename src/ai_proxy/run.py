@@ -1,0 +1,116 @@
+"""Runs the root app under uvicorn with our protocol, from a listening socket to a clean end.
+
+It knows sockets, signals and uvicorn's settings, and nothing of what the app does.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+from loguru import logger
+
+from ai_proxy.config.models import Config
+from ai_proxy.config.paths import state_dir
+from ai_proxy.control.lock import InstanceLock
+from ai_proxy.logging import setup
+from ai_proxy.proxy.limits import ConnectionLimits
+from ai_proxy.proxy.protocol import ProxyProtocol
+from ai_proxy.server import RootApp
+
+BACKLOG = 2048
+
+
+def serve(
+    path: Path, config: Config, listener: socket.socket, *, announce: Callable[[Callable[[], None]], None] | None = None
+) -> int:
+    """Run the proxy until it is told to end.
+
+    Args:
+        path: The config file.
+        config: What it says.
+        listener: The listening socket; closed at the end.
+        announce: Is given what ends the server, callable from any thread.
+
+    Returns:
+        The exit status: 0 after a clean end.
+
+    Raises:
+        AlreadyRunning: Another proxy of the same name lives.
+    """
+    with InstanceLock(state_dir(path, config, os.environ)):
+        logs = setup(config.log.level, config.log.format, access=config.log.access)
+        root = RootApp(path, config, os.environ, logs)
+        server = Server(_uvicorn_config(root, config), root)
+        if announce is not None:
+            announce(server.stop)
+        host, port = listener.getsockname()[:2]
+        logger.info(
+            "Listening on http://{}:{}, {} services", f"[{host}]" if ":" in host else host, port, len(config.services)
+        )
+        server.run(sockets=[listener])
+        logs.close()
+    return 0 if server.started else 1
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which here ends with status 0 after a clean drain, and at once at the second signal."""
+
+    def __init__(self, config: uvicorn.Config, root: RootApp) -> None:
+        super().__init__(config)
+        self._root = root
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle SIGINT and SIGTERM while serving; unlike the base, don't raise them again afterwards."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        former = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # the base's signature
+        """Begin to drain; a second signal ends that."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    def stop(self) -> None:
+        """Begin to drain, as a signal would; callable from any thread."""
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting, drain, then end everything."""
+        self._root.begin_shutdown()
+        await super().shutdown(sockets)
+
+
+def _uvicorn_config(root: RootApp, config: Config) -> uvicorn.Config:
+    limits = ConnectionLimits(
+        head_s=config.server.head_timeout_s,
+        body_idle_s=config.server.body_idle_timeout_s,
+        keep_alive_s=config.server.keep_alive_s,
+    )
+    return uvicorn.Config(
+        root,
+        http=ProxyProtocol.with_limits(limits),
+        ws="none",
+        loop="uvloop",
+        lifespan="on",
+        interface="asgi3",
+        proxy_headers=False,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=int(config.server.drain_timeout_s),
+    )
