@@ -3,6 +3,7 @@
 It knows sockets, signals and uvicorn's settings, and nothing of what the app does.
 """
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -24,6 +25,7 @@ from ai_proxy.proxy.protocol import ProxyProtocol
 from ai_proxy.server import RootApp
 
 BACKLOG = 2048
+FORCE_CHECK_S = 0.1
 
 
 def serve(
@@ -55,7 +57,7 @@ def serve(
         )
         server.run(sockets=[listener])
         logs.close()
-    return 0 if server.started else 1
+    return 0 if server.started and not server.force_exit else 1
 
 
 class Server(uvicorn.Server):
@@ -88,9 +90,16 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop accepting, drain, then end everything."""
+        """Stop accepting, drain, then end everything; at once when that is forced."""
         self._root.begin_shutdown()
-        await super().shutdown(sockets)
+        ending = asyncio.create_task(super().shutdown(sockets), name="shut down")
+        while not ending.done() and not self.force_exit:
+            await asyncio.wait({ending}, timeout=FORCE_CHECK_S)
+        if not ending.done():
+            logger.warning("Ending at once; processes end with the proxy, the next start finds containers")
+            ending.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await ending
 
 
 def _uvicorn_config(root: RootApp, config: Config) -> uvicorn.Config:

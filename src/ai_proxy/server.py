@@ -60,6 +60,7 @@ MODEL_STATES = {
 }
 """llama.cpp's words for what a client sees of a replica's state."""
 
+FOLLOW_RETRY_S = 60.0
 MAX_CONNECTIONS = 16_384
 GC_THRESHOLD = 50_000
 
@@ -88,9 +89,8 @@ class System:
         self.metrics = Metrics(config.services)
         self.bus.listen(Journal(self.metrics).write)
         self.pool = Pool(limits=Limits(max_connections=MAX_CONNECTIONS))
-        settings = Settings(config.scheduling.claim_after_s, config.scheduling.max_queue)
         self.scheduler = Scheduler(
-            SchedulerState(Ledger(inventory.devices, inventory.memory_mb), settings),
+            SchedulerState(Ledger(inventory.devices, inventory.memory_mb), _settings(config)),
             self.bus,
             clock=self.clock,
             wall_clock=time.time,
@@ -187,11 +187,17 @@ class System:
 
     def _on_config(self, config: Config) -> None:
         self.metrics.configure(config.services)
+        self.scheduler.state.settings = _settings(config)
         self.proxy.configure(config, RouteTable(config))
 
     async def _follow_config(self) -> None:
-        async for _ in Watcher(self._path):
-            await self.reload()
+        while True:
+            try:
+                async for _ in Watcher(self._path):
+                    await self.reload()
+            except Exception:  # noqa: BLE001  # edits must not go unnoticed from now on
+                logger.exception("Can't follow {}: SIGHUP reloads it; trying again", self._path)
+                await asyncio.sleep(FOLLOW_RETRY_S)
 
 
 class RootApp:
@@ -214,6 +220,7 @@ class RootApp:
         self._system: System | None = None
         self._management: App | None = None
         self._importing: asyncio.Task[object] | None = None
+        self._reloading: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"<RootApp: {self._system or 'not started'!r}>"
@@ -296,6 +303,10 @@ def create_app() -> App:
         await root(scope, receive, send)
 
     return app
+
+
+def _settings(config: Config) -> Settings:
+    return Settings(config.scheduling.claim_after_s, config.scheduling.max_queue)
 
 
 def _is_management(path: str) -> bool:

@@ -1,18 +1,17 @@
 """The command line as a whole: which verbs there are, and how a failure looks.
 
-A failure is one clear line on stderr and an exit status that is not 0; a traceback only with `--debug`.
+A failure is one clear line on stderr and an exit status that is not 0; a traceback only with `--debug`. Nothing heavy
+is imported here: a verb brings what it needs, for `serve` must listen soon.
 """
 
-import os
 import sys
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
 from ai_proxy.cli import fleet, local
 from ai_proxy.cli.failure import Failure
-
-DEBUG = "AI_PROXY_DEBUG"
 
 app = typer.Typer(
     name="ai-proxy",
@@ -36,22 +35,28 @@ app.command("reload")(fleet.reload)
 app.command("version")(local.version)
 
 
+@dataclass(slots=True)
+class Options:
+    """What holds for every verb."""
+
+    debug: bool = False
+
+
 @app.callback()
 def options(
-    *,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    context: typer.Context, *, debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False
 ) -> None:
     """One endpoint for all your inference services."""
-    if debug:
-        os.environ[DEBUG] = "1"
+    context.ensure_object(Options).debug = debug
 
 
 def run() -> None:
     """Run the command line and end the process with its status."""
+    common = Options()
     try:
-        app()
+        app(obj=common)
     except Exception as error:
-        if os.environ.get(DEBUG):
+        if common.debug:
             raise
         print(_line(error), file=sys.stderr)  # noqa: T201  # a command line talks on stderr
         sys.exit(error.status if isinstance(error, Failure) else 1)
@@ -64,4 +69,4 @@ def _line(error: Exception) -> str:
         case OSError(strerror=str(reason)):
             return f"{error.filename}: {reason}" if error.filename else reason
         case _:
-            return f"unexpected error: {type(error).__name__}: {error} (--debug shows the traceback)"
+            return f"unexpected error: {type(error).__name__}: {error} (ai-proxy --debug … shows the traceback)"

@@ -6,17 +6,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 
-from ai_proxy.cli.failure import Failure
+from ai_proxy.cli.failure import CONFIG_FAULT, Failure
 from ai_proxy.config.faults import ConfigError
 from ai_proxy.config.load import load
 from ai_proxy.config.paths import find_config
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 CONNECT_S = 3.0
-ANSWER_S = 7200.0
+ANSWER_S = 30.0
+WAIT_S = 7200
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # what a server listens on is not where to reach it
 
 
@@ -26,12 +28,20 @@ class Client:
     Args:
         url: Where it listens, if the user said so.
         config: The config file to find it by, if the user named one.
+
+    Raises:
+        Failure: Nothing says where it listens.
     """
 
     def __init__(self, url: str | None, config: Path | None) -> None:
         self._url = (url or _url_of(config)).rstrip("/")
+        if "://" not in self._url:
+            self._url = f"http://{self._url}"
         timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
-        self._http = httpx.Client(base_url=f"{self._url}/api/v1", timeout=timeout, trust_env=False)
+        try:
+            self._http = httpx.Client(base_url=f"{self._url}/api/v1", timeout=timeout, trust_env=False)
+        except httpx.InvalidURL as error:
+            raise Failure(f"{url} is no URL ({error}): write one like {DEFAULT_URL}") from None
 
     def __repr__(self) -> str:
         return f"<Client of {self._url}>"
@@ -44,18 +54,30 @@ class Client:
 
     def get(self, path: str) -> Any:
         """The JSON that GET answers."""
-        return self._send("GET", path, {}).json()
+        return _json(self._send("GET", path))
 
-    def post(self, path: str, params: Mapping[str, str]) -> Any:
-        """The JSON that POST answers."""
-        return self._send("POST", path, params).json()
+    def act(self, service: str, verb: str, *, wait: bool) -> Any:
+        """Have a service start, stop or restart; with `wait`, until that is done."""
+        params = {"wait": "true", "timeout_s": str(WAIT_S)} if wait else {}
+        return _json(self._send("POST", f"{_path_of(service)}/{verb}", params, WAIT_S if wait else 0))
 
-    def text(self, path: str, params: Mapping[str, str]) -> str:
-        """The text that GET answers."""
-        return self._send("GET", path, params).text
+    def reload(self) -> Any:
+        """Have the config file read again; what changed."""
+        return _json(self._send("POST", "/config/reload"))
 
-    def events(self, path: str, params: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The server-sent events that GET answers: their kinds and data, until the proxy ends them."""
+    def logs(self, service: str, tail: int) -> str:
+        """The last lines of a service's output."""
+        return self._send("GET", f"{_path_of(service)}/logs", {"tail": str(tail)}).text
+
+    def follow_logs(self, service: str, tail: int) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The last lines of a service's output, and all that come, as events."""
+        return self._events(f"{_path_of(service)}/logs", {"follow": "true", "tail": str(tail)})
+
+    def follow_events(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What happens from now on: kinds and data, until the proxy ends."""
+        return self._events("/events", {})
+
+    def _events(self, path: str, params: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
         try:
             with self._http.stream("GET", path, params=params) as answer:
                 if not answer.is_success:
@@ -71,9 +93,12 @@ class Client:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
 
-    def _send(self, method: str, path: str, params: Mapping[str, str]) -> httpx.Response:
+    def _send(
+        self, method: str, path: str, params: Mapping[str, str] | None = None, extra_s: float = 0
+    ) -> httpx.Response:
+        timeout = httpx.Timeout(ANSWER_S + extra_s, connect=CONNECT_S)
         try:
-            answer = self._http.request(method, path, params=params)
+            answer = self._http.request(method, path, params=params, timeout=timeout)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
         if not answer.is_success:
@@ -81,9 +106,26 @@ class Client:
         return answer
 
     def _unreachable(self, error: httpx.HTTPError) -> Failure:
-        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-            return Failure(f"no proxy answers at {self._url}: start one with `ai-proxy serve`, or say --url")
-        return Failure(f"the proxy at {self._url} broke off: {type(error).__name__}")
+        match error:
+            case httpx.ConnectError() | httpx.ConnectTimeout():
+                return Failure(f"no proxy answers at {self._url}: start one with `ai-proxy serve`, or say --url")
+            case httpx.ReadTimeout():
+                return Failure(f"the proxy at {self._url} did not answer in time")
+            case httpx.UnsupportedProtocol():
+                return Failure(f"{self._url} is no URL of a proxy: write one like {DEFAULT_URL}")
+            case _:
+                return Failure(f"the proxy at {self._url} broke off ({type(error).__name__})")
+
+
+def _path_of(service: str) -> str:
+    return f"/service/{quote(service, safe='')}"
+
+
+def _json(answer: httpx.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError:
+        raise Failure(f"{answer.url} did not answer JSON: is that an ai-proxy?") from None
 
 
 def _detail(answer: httpx.Response) -> str:
@@ -96,10 +138,16 @@ def _detail(answer: httpx.Response) -> str:
 def _url_of(config: Path | None) -> str:
     """Where the proxy of a config file listens; the default if there is no file to find it by."""
     try:
-        server = load(find_config(config, os.environ, Path.cwd()), os.environ).server
-    except ConfigError as error:
-        if config is not None:
-            raise Failure(str(error)) from None
+        path = find_config(config, os.environ, Path.cwd())
+    except ConfigError:
         return DEFAULT_URL
+    try:
+        server = load(path, os.environ).server
+    except ConfigError as error:
+        raise Failure(
+            f"{error}\nThe file does not tell where the proxy listens: mend it, or say --url", CONFIG_FAULT
+        ) from None
+    if not server.port:
+        raise Failure(f"{path} leaves the choice of a port to the system: say --url")
     host = _EVERYWHERE.get(server.host, server.host)
     return f"http://[{host}]:{server.port}" if ":" in host else f"http://{host}:{server.port}"

@@ -1,5 +1,8 @@
 """The one way in which a command fails for a reason that its user can act on."""
 
+CONFIG_FAULT = 2
+"""The exit status where the config file is missing or at fault."""
+
 
 class Failure(Exception):
     """A command can't do what it was asked; the message says why and what to do.

@@ -1,28 +1,29 @@
 """Verbs that talk to a running proxy over its management API: ps, start, stop, restart, logs, events, reload."""
 
 import json
-import signal
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ai_proxy.cli.client import Client
+from ai_proxy.cli.failure import Failure
+
+if TYPE_CHECKING:
+    from ai_proxy.cli.client import Client
 
 Url = Annotated[
     str | None,
     typer.Option("--url", envvar="AI_PROXY_URL", help="Where the proxy listens; else what the config file says."),
 ]
 ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="Config file to find the proxy by.")]
-Json = Annotated[bool, typer.Option("--json", help="For scripts: JSON, one document.")]
+Json = Annotated[bool, typer.Option("--json", help="For scripts: JSON.")]
 ServiceArg = Annotated[str, typer.Argument(help="Id of the service.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Return at once instead of when it is done.")]
 
 
 def ps(url: Url = None, config: ConfigFile = None, *, as_json: Json = False) -> None:
     """Show all services and what they do."""
-    with Client(url, config) as client:
+    with _client(url, config) as client:
         services = client.get("/services")
     if as_json:
         typer.echo(json.dumps(services, indent=2, ensure_ascii=False))
@@ -48,8 +49,8 @@ def restart(service: ServiceArg, url: Url = None, config: ConfigFile = None, *, 
 
 
 def _act(service: str, verb: str, url: str | None, config: Path | None, *, wait: bool) -> None:
-    with Client(url, config) as client:
-        answer = client.post(f"/service/{service}/{verb}", {"wait": str(wait).lower()})
+    with _client(url, config) as client:
+        answer = client.act(service, verb, wait=wait)
     typer.echo(f"{answer['id']} is {answer['state']}")
 
 
@@ -59,41 +60,38 @@ def logs(
     config: ConfigFile = None,
     *,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines.")] = False,
-    tail: Annotated[int, typer.Option(help="At most so many lines.")] = 200,
+    tail: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many old lines.")] = 200,
 ) -> None:
     """Show a service's output."""
-    with Client(url, config) as client:
+    with _client(url, config) as client:
         if not follow:
-            typer.echo(client.text(f"/service/{service}/logs", {"tail": str(tail)}), nl=False)
+            typer.echo(client.logs(service, tail), nl=False)
             return
-        for kind, data in _until_interrupted(client.events(f"/service/{service}/logs", {"follow": "true"})):
+        for kind, data in client.follow_logs(service, tail):
             if kind == "line":
                 typer.echo(data["text"])
+            elif kind == "error":
+                raise Failure(str(data["detail"]))
 
 
 def events(url: Url = None, config: ConfigFile = None, *, as_json: Json = False) -> None:
     """Follow what happens: changes of services, decisions, reloads."""
     from ai_proxy.cli.table import event_line  # noqa: PLC0415
 
-    with Client(url, config) as client:
-        for kind, data in _until_interrupted(client.events("/events", {})):
+    with _client(url, config) as client:
+        for kind, data in client.follow_events():
             typer.echo(json.dumps(data, ensure_ascii=False) if as_json else event_line(kind, data))
 
 
 def reload(url: Url = None, config: ConfigFile = None) -> None:
     """Have the proxy read its config file again."""
-    with Client(url, config) as client:
-        answer = client.post("/config/reload", {})
+    with _client(url, config) as client:
+        answer = client.reload()
     changed = {key: value for key, value in answer.items() if value}
     typer.echo("; ".join(f"{key}: {', '.join(value)}" for key, value in changed.items()) or "nothing changed")
 
 
-def _until_interrupted(events: Iterator[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Ctrl-C is how one stops following, not a failure."""
-    former = signal.getsignal(signal.SIGINT)
-    try:
-        yield from events
-    except KeyboardInterrupt:
-        return
-    finally:
-        signal.signal(signal.SIGINT, former)
+def _client(url: str | None, config: Path | None) -> "Client":
+    from ai_proxy.cli.client import Client  # noqa: PLC0415  # httpx takes longer to import than `serve` may to listen
+
+    return Client(url, config)

@@ -1,5 +1,6 @@
 """How services and events look on a terminal."""
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+_PIPE_WIDTH = 1000
 _COLORS = {
     "ready": "green",
     "loading": "yellow",
@@ -22,7 +24,8 @@ _COLORS = {
 
 def show_services(services: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
     """Print a table of services, and below it why the failed ones failed."""
-    console = console or Console()
+    # A pipe has no width of its own: lines are left whole for grep and the like.
+    console = console or Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, justify in (("SERVICE", "left"), ("STATE", "left"), ("REQUESTS", "right"), ("DEVICES", "left")):
         table.add_column(name, justify="right" if justify == "right" else "left", no_wrap=True)
@@ -36,7 +39,7 @@ def show_services(services: Sequence[Mapping[str, Any]], console: Console | None
             requests(service),
             devices(service),
             memory(service),
-            detail(service),
+            Text(detail(service)),
         )
     console.print(table)
 
@@ -86,8 +89,12 @@ def detail(service: Mapping[str, Any]) -> str:
         >>> detail({"doing": "", "failure": None, "state": "ready", "idle_for_s": 75, "pinned": True})
         'idle for 1m 15s, pinned'
     """
-    if service["failure"] and service["state"] in {"failed", "stopping"}:
-        return str(service["failure"]["message"])
+    failure = service["failure"]
+    if failure and service["state"] in {"failed", "stopping"}:
+        retry = (
+            f" (tried again in {duration(failure['retry_in_s'])} if asked for)" if failure["retry_in_s"] >= 1 else ""
+        )
+        return f"{failure['message']}{retry}"
     said = [service["doing"]] if service["doing"] else []
     if service["idle_for_s"] is not None:
         said.append(f"idle for {duration(service['idle_for_s'])}")
