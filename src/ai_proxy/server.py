@@ -95,7 +95,7 @@ class System:
             clock=self.clock,
             wall_clock=time.time,
             on_gone=self.pool.drop,
-            quiet=lambda _: 0.0,
+            quiet=self.pool.quiet_s,
         )
         self._probe = Probe()
         self.plane = ControlPlane(

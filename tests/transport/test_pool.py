@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -422,12 +423,13 @@ async def test_trailers_are_there_once_the_body_is_read() -> None:
         assert (await body_of(exchange), exchange.trailers, pool.idle) == (b"hello", [(b"X-Sum", b"1")], 1)
 
 
-async def test_reads_grow_only_while_an_origin_sends() -> None:
+async def test_an_origin_is_quiet_from_the_last_look_that_found_it_sending() -> None:
     async with Upstream(answering(OK)) as upstream, pool_of() as pool:
-        assert pool.reads(upstream.origin) == 0
+        assert pool.quiet_s(upstream.origin) == inf
         await get(pool, upstream.origin)
-        first = pool.reads(upstream.origin)
-        assert first > 0
-        assert pool.reads(upstream.origin) == first
+        assert pool.quiet_s(upstream.origin) == 0
+        async with asyncio.timeout(GUARD_S):
+            while not pool.quiet_s(upstream.origin):
+                await asyncio.sleep(0.001)
         await get(pool, upstream.origin)
-        assert pool.reads(upstream.origin) > first
+        assert pool.quiet_s(upstream.origin) == 0

@@ -213,7 +213,9 @@ class Service:
                 continue
             finding = await self._probe.health(instance, health_path_of(self.config), self.config.headers)
             failed = 0 if is_ready(self.config, finding.status) else failed + 1
-            if failed >= FAILED_PROBES and self._owner.quiet_s(self.id) >= FAILED_PROBES * self._watch_every_s:
+            # Asked each time: the answer counts from the last question that found something moving.
+            quiet_s = self._owner.quiet_s(self.id)
+            if failed >= FAILED_PROBES and quiet_s >= (FAILED_PROBES - 1) * self._watch_every_s:
                 message = f"{self.id} stopped answering its health check: {finding.detail}"
                 failure = StartFailed(message, service=self.id)
                 self._owner.report_unhealthy(self.id, failure)

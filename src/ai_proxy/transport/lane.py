@@ -26,7 +26,7 @@ class Lane:
     """
 
     __slots__ = (
-        "_closed", "_limits", "_loop", "_on_empty", "_sweeper", "_waiters",
+        "_closed", "_limits", "_loop", "_moved_at", "_on_empty", "_reads_seen", "_sweeper", "_waiters",
         "connections", "idle", "origin", "turns",
     )  # fmt: skip
 
@@ -47,6 +47,9 @@ class Lane:
         self._waiters: OrderedDict[asyncio.Future[Connection | None], bool] = OrderedDict()
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
+        # For `quiet_s`
+        self._reads_seen = 0
+        self._moved_at = loop.time()
 
     def __repr__(self) -> str:
         return (
@@ -63,6 +66,16 @@ class Lane:
     def closed(self) -> bool:
         """Whether the lane gives no more connections."""
         return self._closed
+
+    def quiet_s(self) -> float:
+        """How long no byte has come, in seconds, as far as those who ask can tell.
+
+        Measured from the last call that found something new: stamping every read would cost more than counting it.
+        """
+        now, reads = self._loop.time(), sum(connection.reads for connection in self.connections)
+        if reads != self._reads_seen:
+            self._reads_seen, self._moved_at = reads, now
+        return now - self._moved_at
 
     # Taking
 

@@ -8,6 +8,7 @@ on a new one. It knows no headers: what is in a head is its caller's business.
 
 import asyncio
 import ssl
+from math import inf
 
 from ai_proxy.transport.connection import Body, Connection
 from ai_proxy.transport.errors import ConnectFailed, ConnectTimeout, PoolClosed, PoolTimeout, UpstreamClosed
@@ -136,10 +137,10 @@ class Pool:
         connection = self.take_idle(origin)
         return connection if connection is not None else await self._open(origin, timeouts)
 
-    def reads(self, origin: Origin) -> int:
-        """How often bytes came on the connections to an origin; a change means that something moved."""
+    def quiet_s(self, origin: Origin) -> float:
+        """How long no byte has come from an origin, in seconds; see `Lane.quiet_s`."""
         lane = self._lanes.get(origin)
-        return sum(connection.reads for connection in lane.connections) if lane is not None else 0
+        return inf if lane is None else lane.quiet_s()
 
     def drop(self, origin: Origin, *, abort: bool = False) -> None:
         """Close all idle connections of an origin that is gone; active ones finish, unless `abort`."""
