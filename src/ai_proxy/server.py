@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 from ai_proxy import __version__
 from ai_proxy.config.faults import ConfigError
 from ai_proxy.config.load import load
-from ai_proxy.config.models import Config, RuntimeKind
+from ai_proxy.config.models import Config, OnExit, RuntimeKind
 from ai_proxy.config.paths import find_config, proxy_name, state_dir
 from ai_proxy.config.watch import Watcher
 from ai_proxy.control.journal import Journal
@@ -82,6 +82,7 @@ class System:
         self._path = path
         self._environ = environ
         self._logs = logs
+        self._state_dir = state_dir(path, config, environ)
         self.closing = asyncio.Event()
 
         self.clock = asyncio.get_running_loop().time
@@ -125,7 +126,7 @@ class System:
 
     def start(self) -> None:
         """Take the services under control and follow the config file."""
-        self.plane.boot()
+        self.plane.boot(self._former_runtimes())
         self._following = asyncio.create_task(self._follow_config(), name="follow config")
 
     async def aclose(self) -> None:
@@ -136,6 +137,8 @@ class System:
             await asyncio.wait({self._following})
         try:
             await self.plane.aclose()
+            if self.plane.config.server.on_exit is OnExit.STOP:
+                self._container_mark.unlink(missing_ok=True)
         except TimeoutError:
             logger.error("Some services did not stop in time; the next start finds them")
         finally:
@@ -168,19 +171,28 @@ class System:
 
     def _runtimes(self, config: Config) -> Mapping[RuntimeKind, Callable[[], Runtime]]:
         name = proxy_name(self._path, config)
-        directory = state_dir(self._path, config, self._environ)
 
         def docker() -> Runtime:
             # Costs 0.2 s to import; only who runs containers pays it.
             from ai_proxy.runtimes.docker.runtime import DockerRuntime  # noqa: PLC0415
 
+            self._container_mark.touch()
             return DockerRuntime(name, docker_host=self._environ.get("DOCKER_HOST"))
 
         return {
             RuntimeKind.DOCKER: docker,
-            RuntimeKind.PROCESS: lambda: ProcessRuntime(directory, self._environ),
+            RuntimeKind.PROCESS: lambda: ProcessRuntime(self._state_dir, self._environ),
             RuntimeKind.EXTERNAL: ExternalRuntime,
         }
+
+    @property
+    def _container_mark(self) -> Path:
+        """Exists while containers of ours may run, so that a config without any still finds them after a crash."""
+        return self._state_dir / "containers"
+
+    def _former_runtimes(self) -> list[RuntimeKind]:
+        left = {RuntimeKind.DOCKER: self._container_mark, RuntimeKind.PROCESS: self._state_dir / "processes"}
+        return [kind for kind, trace in left.items() if trace.exists()]
 
     def _model_state(self, service: str) -> str:
         return MODEL_STATES[self.plane.state_of(service)]

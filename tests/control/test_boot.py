@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from ai_proxy.config.models import RuntimeKind
 from ai_proxy.errors import RuntimeUnavailable
 from ai_proxy.events import RuntimeChanged
 from tests.fakes.fleet import Fleet
@@ -38,6 +39,15 @@ async def test_a_replica_of_other_settings_is_stopped_before_anything_starts() -
 async def test_a_replica_that_no_service_needs_is_stopped() -> None:
     async with Fleet("services: {b: {image: y}}", left={"a": TWO}) as fleet:
         fleet.plane.boot()
+
+        await fleet.docker.until("stopped a")
+
+        assert fleet.docker.running("a") == []
+
+
+async def test_a_replica_in_a_runtime_that_the_config_no_longer_uses_is_found_and_stopped() -> None:
+    async with Fleet("services: {}", left={"a": TWO}) as fleet:
+        fleet.plane.boot([RuntimeKind.DOCKER])
 
         await fleet.docker.until("stopped a")
 

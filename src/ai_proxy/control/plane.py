@@ -114,8 +114,14 @@ class ControlPlane:
 
     # Life
 
-    def boot(self) -> None:
-        """Take all services under control, adopt what runs, start what is to be preloaded."""
+    def boot(self, former: Iterable[RuntimeKind] = ()) -> None:
+        """Take all services under control, adopt what runs, start what is to be preloaded.
+
+        Args:
+            former: Runtimes in which a former life may have left something, needed by this config or not.
+        """
+        for kind in former:
+            self._driver(kind)
         for service, config in self.config.services.items():
             self._add(service, config)
 
