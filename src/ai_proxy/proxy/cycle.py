@@ -59,9 +59,9 @@ class Cycle:
     """
 
     __slots__ = (
-        "_body_given", "_buffer_bytes", "_chunks", "_expects_continue", "_fault", "_framing", "_held", "_left", "_line",
-        "_on_disconnect", "_trailers", "_waiter", "body_complete", "disconnected", "keep_alive", "response_complete",
-        "response_started", "scope", "waiting_for_body",
+        "_body_given", "_buffer_bytes", "_chunks", "_expects_continue", "_fault", "_framing", "_head", "_held", "_left",
+        "_line", "_on_disconnect", "_trailers", "_waiter", "body_complete", "disconnected", "keep_alive",
+        "response_complete", "response_started", "scope", "waiting_for_body",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +92,7 @@ class Cycle:
         # The response
         self.response_started = False
         self.response_complete = False
+        self._head = b""
         self._framing = Framing.NONE
         self._left = 0
         self._trailers = False
@@ -104,7 +105,7 @@ class Cycle:
 
     async def run(self, app: ASGI3Application) -> None:
         """Let the app answer, and answer in its place if it fails."""
-        error = ProxyError("something went wrong in the proxy; its log says what")
+        error: ProxyError | None = None
         try:
             await app(self.scope, self.receive, self.send)  # type: ignore[arg-type]  # uvicorn wants typed dicts
         except asyncio.CancelledError:
@@ -114,12 +115,19 @@ class Cycle:
             error = caught
         except Exception:
             _logger.exception("the app failed")
+        finally:
+            # They hold us: without this every request would wait for the garbage collector.
+            self.scope["extensions"].clear()
+        if not self.response_complete and not self.disconnected:
+            await self._apologise(error or ProxyError("something went wrong in the proxy; its log says what"))
+
+    async def _apologise(self, error: ProxyError) -> None:
         if self.response_started:
             self.abort()
-        elif not self.disconnected:
-            status, headers, body = reply(error, secrets.token_hex(8))
-            await self.send({"type": "http.response.start", "status": status, "headers": headers})
-            await self.send({"type": "http.response.body", "body": body})
+            return
+        status, headers, body = reply(error, secrets.token_hex(8))
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
 
     # What the app may do beyond ASGI
 
@@ -154,7 +162,10 @@ class Cycle:
         return {"type": "http.disconnect"}
 
     async def send(self, message: dict[str, Any]) -> None:
-        """Write a part of the response, after the client has taken what was written before."""
+        """Write a part of the response, after the client has taken what was written before.
+
+        A start with `ai_proxy.body_follows` waits for the body, which comes in the same step.
+        """
         if self._line.flow.write_paused and not self.disconnected:
             await self._line.flow.drain()
         if self.disconnected:
@@ -245,32 +256,46 @@ class Cycle:
         self._left = head.length
         self._trailers = head.framing is Framing.CHUNKED and message.get("trailers", False)
         self.response_started = True
-        self._line.transport.write(head.data)
+        if message.get("ai_proxy.body_follows", False):
+            self._head = head.data
+        else:
+            self._line.transport.write(head.data)
 
     def _write_body(self, body: bytes, *, more: bool) -> None:
-        transport = self._line.transport
         framing = self._framing
+        ends = not more and not self._trailers
         if framing is Framing.CHUNKED:
-            if len(body) > _COPY_BELOW_BYTES:
-                transport.write(b"%x\r\n" % len(body))
-                transport.write(body)
-                transport.write(b"\r\n")
-            elif body:
-                transport.write(b"%x\r\n%b\r\n" % (len(body), body))
-            if not more and not self._trailers:
-                transport.write(b"0\r\n\r\n")
-        elif framing is Framing.LENGTH:
+            self._write_chunk(body, ends=ends)
+        elif framing is Framing.NONE:
+            self._write(b"")
+        else:
             self._left -= len(body)
-            if self._left < 0 or (self._left and not more):
+            if framing is Framing.LENGTH and (self._left < 0 or (self._left and not more)):
                 raise ValueError("the body is not as long as its Content-Length says")
-            transport.write(body)
-        elif framing is Framing.CLOSE:
-            transport.write(body)
-        if not more and not self._trailers:
+            self._write(body)
+        if ends:
             self._complete()
 
+    def _write_chunk(self, body: bytes, *, ends: bool) -> None:
+        last = b"0\r\n\r\n" if ends else b""
+        if not body:
+            self._write(last)
+        elif len(body) <= _COPY_BELOW_BYTES:
+            self._write(b"%x\r\n%b\r\n%b" % (len(body), body, last))
+        else:
+            self._write(b"%x\r\n" % len(body))
+            self._line.transport.write(body)
+            self._line.transport.write(b"\r\n" + last)
+
+    def _write(self, data: bytes) -> None:
+        """Write, with a head that waited for it: each write of its own is a system call."""
+        if self._head:
+            data, self._head = self._head + data, b""
+        if data:
+            self._line.transport.write(data)
+
     def _write_trailers(self, fields: Fields) -> None:
-        self._line.transport.write(trailer_section(fields))
+        self._write(trailer_section(fields))
         self._complete()
 
     def _complete(self) -> None:

@@ -5,7 +5,7 @@ client's connection is broken off, so that no client takes half an answer for a 
 services beyond what it is told.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from ai_proxy.errors import PoolBusy, ProxyError, UpstreamBroken, UpstreamTooSlow, UpstreamUnreachable
 from ai_proxy.metrics import Ending
@@ -60,16 +60,16 @@ async def send(
 
 async def relay(exchange: Exchange, request: Request, settings: ServiceSettings) -> None:
     """Pass the response down: its head at once, then whole reads as they come."""
-    request.status = exchange.status
-    may_have_trailers = exchange.reader.phase is Phase.CHUNKED or bool(exchange.trailers)
-    trailers = may_have_trailers and request.takes_trailers
-    headers = inbound(exchange.headers, request_id=request.id.encode("ascii"), service=settings.label)
-    headers.append((b"server-timing", _timing(request)))
-    head = {"type": "http.response.start", "status": exchange.status, "headers": headers, "trailers": trailers}
-    await request.send(head)
+    try:
+        data = exchange.read_nowait()
+    except TransportError as error:
+        raise as_ours(error, request) from error
+    start = _start(exchange, request, settings, body_follows=data is not None)
+    await request.send(start)
     last = b""
     try:
-        data = await exchange.read()
+        if data is None:
+            data = await exchange.read()
         while not exchange.complete:
             request.sent += len(data)
             await request.send({"type": "http.response.body", "body": data, "more_body": True})
@@ -81,8 +81,22 @@ async def relay(exchange: Exchange, request: Request, settings: ServiceSettings)
     request.sent += len(data)
     request.ending = Ending.DONE
     await request.send({"type": "http.response.body", "body": data, "more_body": False})
-    if trailers:
+    if start["trailers"]:
         await request.send({"type": "http.response.trailers", "headers": exchange.trailers, "more_trailers": False})
+
+
+def _start(exchange: Exchange, request: Request, settings: ServiceSettings, *, body_follows: bool) -> dict[str, Any]:
+    request.status = exchange.status
+    may_have_trailers = exchange.reader.phase is Phase.CHUNKED or bool(exchange.trailers)
+    headers = inbound(exchange.headers, request_id=request.id.encode("ascii"), service=settings.label)
+    headers.append((b"server-timing", _timing(request)))
+    return {
+        "type": "http.response.start",
+        "status": exchange.status,
+        "headers": headers,
+        "trailers": may_have_trailers and request.takes_trailers,
+        "ai_proxy.body_follows": body_follows,
+    }
 
 
 async def _break_off(exchange: Exchange, request: Request, error: TransportError | ProxyError, last: bytes) -> None:

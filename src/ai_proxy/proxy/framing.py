@@ -10,6 +10,7 @@ type Fields = Iterable[tuple[bytes, bytes]]
 _PHRASES: Final = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 _STATUS_LINES: Final = {code: b"HTTP/1.1 %d %b\r\n" % (code, _PHRASES.get(code, b"")) for code in range(200, 600)}
 _OURS: Final = frozenset({b"content-length", b"transfer-encoding", b"connection"})
+_OUR_LENGTHS: Final = frozenset(map(len, _OURS))
 _FORBIDDEN_TRAILERS: Final = _OURS | {b"host", b"content-encoding", b"content-type", b"content-range", b"trailer"}
 _BODILESS: Final = frozenset({204, 304})
 
@@ -59,8 +60,7 @@ def response_head(status: int, fields: Fields, *, to_head: bool, chunks: bool, c
     lines = [_STATUS_LINES[status]]
     length = -1
     for name, value in fields:
-        kind = name.lower()
-        if kind in _OURS:
+        if len(name) in _OUR_LENGTHS and (kind := name.lower()) in _OURS:
             if kind == b"connection":
                 close = close or b"close" in value.lower()
             elif kind == b"content-length" and length < 0:

@@ -76,8 +76,8 @@ class ProxyProtocol(HttpToolsProtocol):
         self._cycle: Cycle | None = None
         self._reading: Cycle | None = None
         self._in_head = False
-        self._head_bytes = 0
-        self._head_fed = 0
+        self._head_bytes = self._head_fed = self._data_size = 0
+        self._head_in_parts = False
         self._raw_headers: list[tuple[bytes, bytes]]
         self._drained = 0
 
@@ -117,6 +117,7 @@ class ProxyProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
+        self._data_size = len(data)
         began_in_head = self._in_head
         try:
             self.parser.feed_data(data)
@@ -130,7 +131,7 @@ class ProxyProtocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             self._on_parse_error(error)
         if self._in_head:
-            self._head_goes_on(len(data), began=not began_in_head)
+            self._head_goes_on(began=not began_in_head)
 
     @override
     def pause_writing(self) -> None:
@@ -154,6 +155,7 @@ class ProxyProtocol(HttpToolsProtocol):
     @override
     def on_message_begin(self) -> None:
         self._in_head = True
+        self._head_in_parts = False
         self._head_bytes = self._head_fed = 0
         self.url = b""
         self.headers = []
@@ -167,17 +169,17 @@ class ProxyProtocol(HttpToolsProtocol):
 
     @override
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_bytes += len(name) + len(value) + 4
-        if self._head_bytes > self.limits.head_bytes or len(self.headers) >= self.limits.headers:
-            raise self._head_too_large()
-        if self._in_head:
-            value = value.rstrip()
-            self._raw_headers.append((name, value))
-            self.headers.append((name.lower(), value))
+        if not self._in_head:
+            self._count_trailer(name, value)
+            return
+        value = value.rstrip()
+        self._raw_headers.append((name, value))
+        self.headers.append((name.lower(), value))
 
     @override
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._check_head_size()
         parser = self.parser
         method = parser.get_method().decode("ascii")
         version = parser.get_http_version()
@@ -310,14 +312,30 @@ class ProxyProtocol(HttpToolsProtocol):
         self._raw_headers = [(name, value) for name, value in self._raw_headers if name.lower() != b"host"]
         self._raw_headers.append((b"Host", authority))
 
-    def _head_goes_on(self, size: int, *, began: bool) -> None:
+    def _head_goes_on(self, *, began: bool) -> None:
+        self._head_in_parts = True
         if began:
             self._deadline.set(self.limits.head_s)
             return
-        # A name or value without end is buffered by the parser and seen by no callback.
-        self._head_fed += size
+        # A name or value without end is held by the parser and seen by no callback.
+        self._head_fed += self._data_size
         if self._head_fed > self.limits.head_bytes:
             self._refuse(self._head_too_large())
+
+    def _check_head_size(self) -> None:
+        limits = self.limits
+        if len(self.headers) > limits.headers:
+            raise self._head_too_large()
+        if self._head_in_parts or self._data_size > limits.head_bytes:
+            self._head_bytes = sum(len(name) + len(value) + 4 for name, value in self._raw_headers)
+            if self._head_bytes > limits.head_bytes:
+                raise self._head_too_large()
+
+    def _count_trailer(self, name: bytes, value: bytes) -> None:
+        """A trailer is not passed on, and no field of the request."""
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > self.limits.head_bytes:
+            raise self._head_too_large()
 
     def _head_too_large(self) -> HeadersTooLarge:
         limits = self.limits
