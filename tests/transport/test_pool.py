@@ -1,10 +1,6 @@
-"""The pool against real sockets: reuse, the cap and its line, deadlines, origins that go away."""
+"""The pool against real sockets: reuse, deadlines, backpressure, and whatever else happens to it."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
-from math import inf
 from pathlib import Path
 
 import pytest
@@ -12,63 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ai_proxy.transport.errors import (
-    ConnectFailed,
-    FirstByteTimeout,
     PoolClosed,
-    PoolTimeout,
     ProtocolError,
     UpstreamClosed,
 )
-from ai_proxy.transport.exchange import Exchange
-from ai_proxy.transport.limits import Limits, Timeouts
-from ai_proxy.transport.origin import Origin
-from ai_proxy.transport.pool import Pool
-from tests.fakes.upstream import GUARD_S, Peer, Upstream, answering, answering_once
-
-GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"
-ONE = Limits(max_connections=1)
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
-CLOSING = OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
-
-
-@asynccontextmanager
-async def pool_of(timeouts: Timeouts | None = None, limits: Limits | None = None) -> AsyncIterator[Pool]:
-    pool = Pool(limits=limits, timeouts=timeouts)
-    try:
-        async with asyncio.timeout(2 * GUARD_S):
-            yield pool
-    finally:
-        async with asyncio.timeout(GUARD_S):
-            await pool.aclose()
-
-
-async def body_of(exchange: Exchange) -> bytes:
-    pieces = []
-    while piece := await exchange.read():
-        pieces.append(piece)
-    return b"".join(pieces)
-
-
-async def get(pool: Pool, origin: Origin) -> bytes:
-    return await body_of(await pool.send(origin, GET, method=b"GET"))
-
-
-async def until_idle(pool: Pool, count: int) -> None:
-    async with asyncio.timeout(GUARD_S):
-        while pool.idle != count or pool.active:
-            await asyncio.sleep(0.001)
-
-
-async def hold(peer: Peer) -> None:
-    """Answer the first request's head only, then wait for the client to leave."""
-    await peer.read_request()
-    await peer.send(OK[:-5])
-    await peer.wait_eof()
-
-
-async def silent(peer: Peer) -> None:
-    await peer.wait_eof()
+from ai_proxy.transport.limits import Limits
+from tests.fakes.upstream import Peer, Upstream, answering, answering_once
+from tests.transport.pools import CLOSING, GET, OK, ONE, POST, body_of, get, hold, pool_of, silent, until_idle
 
 
 async def test_sequential_requests_share_one_connection() -> None:
@@ -222,118 +168,6 @@ async def test_a_first_connection_that_closes_is_not_tried_again() -> None:
         assert len(upstream.peers) == 1
 
 
-async def test_refused_is_an_error_that_frees_its_turn() -> None:
-    async with Upstream() as upstream:
-        origin = upstream.origin
-    async with pool_of(limits=ONE) as pool:
-        for _ in range(2):
-            with pytest.raises(ConnectFailed, match="cannot connect to http://127"):
-                await get(pool, origin)
-        assert repr(pool) == "<Pool: 0 origins, 0 active, 0 idle, 0 waiting>"
-
-
-async def test_above_the_cap_requests_wait_their_turn_in_order() -> None:
-    order: list[int] = []
-    async with Upstream(answering(OK)) as upstream, pool_of(limits=ONE) as pool:
-
-        async def numbered(number: int) -> None:
-            await get(pool, upstream.origin)
-            order.append(number)
-
-        await asyncio.gather(*[numbered(number) for number in range(10)])
-        assert (order, len(upstream.peers)) == (list(range(10)), 1)
-
-
-async def test_a_turn_of_a_closed_connection_goes_to_the_next_in_line() -> None:
-    async with Upstream(answering_once(CLOSING)) as upstream, pool_of(limits=Limits(max_connections=2)) as pool:
-        bodies = await asyncio.gather(*[get(pool, upstream.origin) for _ in range(8)])
-        assert bodies == [b"hello"] * 8
-
-
-async def test_waiting_for_a_turn_ends_at_its_deadline() -> None:
-    async with Upstream(hold) as upstream, pool_of(Timeouts(pool_s=0.01), ONE) as pool:
-        exchange = await pool.send(upstream.origin, GET, method=b"GET")
-        with pytest.raises(PoolTimeout):
-            await get(pool, upstream.origin)
-        assert repr(pool) == "<Pool: 1 origins, 1 active, 0 idle, 0 waiting>"
-        exchange.close()
-
-
-async def test_whoever_is_cancelled_in_line_passes_the_turn_on() -> None:
-    async with Upstream(hold, answering(OK)) as upstream, pool_of(limits=ONE) as pool:
-        exchange = await pool.send(upstream.origin, GET, method=b"GET")
-        first, second = [asyncio.create_task(get(pool, upstream.origin)) for _ in range(2)]
-        await asyncio.sleep(0)
-        first.cancel()
-        exchange.close()
-        assert await second == b"hello"
-        assert first.cancelled()
-
-
-async def test_no_response_in_time_closes_the_connection() -> None:
-    async with Upstream(silent) as upstream, pool_of(Timeouts(first_byte_s=0.01)) as pool:
-        with pytest.raises(FirstByteTimeout):
-            await get(pool, upstream.origin)
-        await upstream.peers[0].gone()
-
-
-async def test_a_dropped_origin_has_no_idle_connections_and_its_active_ones_finish() -> None:
-    finish = asyncio.Event()
-
-    async def slow(peer: Peer) -> None:
-        await peer.read_request()
-        await peer.send(OK[:-5])
-        await finish.wait()
-        await peer.send(b"hello")
-        await peer.wait_eof()
-
-    async with Upstream(slow, answering(OK)) as upstream, pool_of() as pool:
-        exchange = await pool.send(upstream.origin, GET, method=b"GET")
-        await get(pool, upstream.origin)
-        assert (pool.active, pool.idle) == (1, 1)
-        pool.drop(upstream.origin)
-        finish.set()
-        assert await body_of(exchange) == b"hello"
-        await asyncio.gather(*[peer.gone() for peer in upstream.peers])
-        assert repr(pool) == "<Pool: 0 origins, 0 active, 0 idle, 0 waiting>"
-
-
-async def test_an_origin_dropped_with_abort_breaks_its_active_exchanges() -> None:
-    async with Upstream(hold) as upstream, pool_of() as pool:
-        exchange = await pool.send(upstream.origin, GET, method=b"GET")
-        pool.drop(upstream.origin, abort=True)
-        with pytest.raises(UpstreamClosed):
-            await exchange.read()
-
-
-async def test_a_dropped_origin_answers_whoever_waits_for_it() -> None:
-    async with Upstream(hold) as upstream, pool_of(limits=ONE) as pool:
-        await pool.send(upstream.origin, GET, method=b"GET")
-        waiting = asyncio.create_task(get(pool, upstream.origin))
-        await asyncio.sleep(0)
-        pool.drop(upstream.origin)
-        with pytest.raises(PoolClosed):
-            await waiting
-
-
-async def test_a_restarted_replica_never_sees_a_connection_of_its_former_life() -> None:
-    async with Upstream(answering(OK)) as upstream, pool_of() as pool:
-        await get(pool, upstream.origin)
-        await get(pool, replace(upstream.origin, generation=1))
-        assert [peer.received for peer in upstream.peers] == [GET, GET]
-
-
-async def test_closing_the_pool_closes_every_socket_and_refuses_more() -> None:
-    async with Upstream(hold, answering(OK)) as upstream, pool_of() as pool:
-        await pool.send(upstream.origin, GET, method=b"GET")
-        await get(pool, upstream.origin)
-        await pool.aclose()
-        assert repr(pool) == "<Pool: closed, 0 active, 0 idle, 0 waiting>"
-        await asyncio.gather(*[peer.gone() for peer in upstream.peers])
-        with pytest.raises(PoolClosed):
-            await get(pool, upstream.origin)
-
-
 async def test_a_unix_socket_serves_as_well(tmp_path: Path) -> None:
     async with Upstream(answering(OK), uds=tmp_path / "engine.sock") as upstream, pool_of() as pool:
         assert [await get(pool, upstream.origin) for _ in range(2)] == [b"hello"] * 2
@@ -421,15 +255,3 @@ async def test_trailers_are_there_once_the_body_is_read() -> None:
     async with Upstream(answering(chunked)) as upstream, pool_of() as pool:
         exchange = await pool.send(upstream.origin, GET, method=b"GET")
         assert (await body_of(exchange), exchange.trailers, pool.idle) == (b"hello", [(b"X-Sum", b"1")], 1)
-
-
-async def test_an_origin_is_quiet_from_the_last_look_that_found_it_sending() -> None:
-    async with Upstream(answering(OK)) as upstream, pool_of() as pool:
-        assert pool.quiet_s(upstream.origin) == inf
-        await get(pool, upstream.origin)
-        assert pool.quiet_s(upstream.origin) == 0
-        async with asyncio.timeout(GUARD_S):
-            while not pool.quiet_s(upstream.origin):
-                await asyncio.sleep(0.001)
-        await get(pool, upstream.origin)
-        assert pool.quiet_s(upstream.origin) == 0
