@@ -2,8 +2,8 @@
 
 from ai_proxy.devices import Placement
 from ai_proxy.errors import Draining, QueueFull, RuntimeUnavailable, StartFailed, WaitTimeout
-from ai_proxy.scheduler import state as do
-from ai_proxy.scheduler.state import Eviction
+from ai_proxy.scheduler import messages as do
+from ai_proxy.scheduler.messages import Eviction
 from ai_proxy.services.machine import State
 from tests.scheduler.fleets import gpus
 from tests.scheduler.world import World, expect_rejected, one_gpu, ready, spec

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from ai_proxy.devices import Placement
 from ai_proxy.errors import RuntimeUnavailable, StartFailed
-from ai_proxy.scheduler import state as do
+from ai_proxy.scheduler import messages as do
 from ai_proxy.scheduler.state import UNLIMITED, ServiceSpec
 from ai_proxy.services.machine import Action, State
 from tests.scheduler.fleets import HOST_MB, demands, devices

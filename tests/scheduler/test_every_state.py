@@ -8,7 +8,7 @@ import pytest
 
 from ai_proxy.devices import Placement
 from ai_proxy.errors import StartFailed
-from ai_proxy.scheduler import state as do
+from ai_proxy.scheduler import messages as do
 from ai_proxy.scheduler.ledger import Demand
 from ai_proxy.services.machine import TRANSITIONS, Event, IllegalTransition, State
 from tests.scheduler.fleets import gpus

@@ -3,7 +3,7 @@
 import pytest
 
 from ai_proxy.errors import Draining
-from ai_proxy.scheduler import state as do
+from ai_proxy.scheduler import messages as do
 from ai_proxy.services.machine import State
 from tests.scheduler.fleets import gpus
 from tests.scheduler.world import World, expect_rejected, one_gpu, ready, spec

@@ -14,7 +14,7 @@ from ai_proxy.devices import Device, Placement
 from ai_proxy.errors import CannotServe, StartFailed
 from ai_proxy.runtimes.base import Instance
 from ai_proxy.scheduler import core
-from ai_proxy.scheduler import state as do
+from ai_proxy.scheduler import messages as do
 from ai_proxy.scheduler.ledger import Demand, Ledger
 from ai_proxy.scheduler.state import Live, Replica, SchedulerState, ServiceSpec, Settings, Waiter
 from ai_proxy.services.machine import HOLDING, TRANSITIONS, Action, Event, State
@@ -92,7 +92,8 @@ class World:
         if core.cares(self.state, service, live):
             self.take(do.Closed(service))
         else:
-            assert core.step(deepcopy(self.state), self.now, do.Closed(service)) == []
+            missed = core.step(deepcopy(self.state), self.now, do.Closed(service))
+            assert all(isinstance(action, do.Explained) for action in missed), "it should have cared"
             self.check()
 
     # The runtime

@@ -6,9 +6,10 @@ has its error, every service that is wanted is on its way or knows what it waits
 """
 
 from ai_proxy.errors import CannotServe, Draining, QueueFull, WaitTimeout
-from ai_proxy.scheduler import state as do
+from ai_proxy.scheduler import messages as do
+from ai_proxy.scheduler.messages import Action, Event, Eviction
 from ai_proxy.scheduler.settle import settle
-from ai_proxy.scheduler.state import BUSY_RETRY_S, Action, Event, Eviction, Live, Replica, SchedulerState, Waiter
+from ai_proxy.scheduler.state import BUSY_RETRY_S, Live, Replica, SchedulerState, ServiceSpec, Waiter
 from ai_proxy.scheduler.turn import Turn
 from ai_proxy.services import machine
 from ai_proxy.services.backoff import delay_s
@@ -179,7 +180,7 @@ def _stop(turn: Turn, replica: Replica, reason: str, *, restart: bool) -> None:
         _want(turn, replica)
 
 
-def _configure(turn: Turn, spec: do.ServiceSpec, *, replace: bool) -> None:
+def _configure(turn: Turn, spec: ServiceSpec, *, replace: bool) -> None:
     replica = turn.state.replicas.setdefault(spec.id, Replica(spec))
     replica.spec, replica.removed = spec, False
     if replica.live is not None:

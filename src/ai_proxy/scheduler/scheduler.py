@@ -15,7 +15,7 @@ from ai_proxy.events import Decided, Event, EventBus, ServiceChanged
 from ai_proxy.gate import RequestInfo
 from ai_proxy.runtimes.base import Instance
 from ai_proxy.scheduler import core
-from ai_proxy.scheduler import state as do
+from ai_proxy.scheduler import messages as do
 from ai_proxy.scheduler.state import Live, Replica, SchedulerState, ServiceSpec, Waiter
 from ai_proxy.services import machine
 from ai_proxy.services.service import Service

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 from ai_proxy.devices import Placement
 from ai_proxy.errors import NoRoom, StartFailed
-from ai_proxy.scheduler import state as do
+from ai_proxy.scheduler import messages as do
 from ai_proxy.scheduler.ledger import Ledger
+from ai_proxy.scheduler.messages import Eviction
 from ai_proxy.scheduler.planner import Evict, Refuse, Resident, Start, Wait, make_room, plan
-from ai_proxy.scheduler.state import BUSY_RETRY_S, Eviction, Replica
+from ai_proxy.scheduler.state import BUSY_RETRY_S, Replica
 from ai_proxy.scheduler.turn import Turn
 from ai_proxy.services import machine
 from ai_proxy.services.machine import State

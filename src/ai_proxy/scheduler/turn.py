@@ -8,8 +8,9 @@ import math
 
 from ai_proxy.devices import Placement
 from ai_proxy.errors import CannotServe
-from ai_proxy.scheduler import state as do
-from ai_proxy.scheduler.state import Action, Eviction, Live, Replica, SchedulerState, Waiter
+from ai_proxy.scheduler import messages as do
+from ai_proxy.scheduler.messages import Action, Eviction
+from ai_proxy.scheduler.state import Live, Replica, SchedulerState, Waiter
 from ai_proxy.services import machine
 from ai_proxy.services.machine import State
 
