@@ -19,7 +19,7 @@ from loguru import logger
 from ai_proxy.config.models import Config
 from ai_proxy.config.paths import state_dir
 from ai_proxy.control.lock import InstanceLock
-from ai_proxy.logging import setup
+from ai_proxy.logging import Logs, setup
 from ai_proxy.proxy.limits import ConnectionLimits
 from ai_proxy.proxy.protocol import ProxyProtocol
 from ai_proxy.server import RootApp
@@ -45,10 +45,12 @@ def serve(
     Raises:
         AlreadyRunning: Another proxy of the same name lives.
     """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the app handles it: the default would end the proxy
     with InstanceLock(state_dir(path, config, os.environ)):
         logs = setup(config.log.level, config.log.format, access=config.log.access)
         root = RootApp(path, config, os.environ, logs)
-        server = Server(_uvicorn_config(root, config), root)
+        server = Server(_uvicorn_config(root, config), root, logs)
         if announce is not None:
             announce(server.stop)
         host, port = listener.getsockname()[:2]
@@ -57,15 +59,16 @@ def serve(
         )
         server.run(sockets=[listener])
         logs.close()
-    return 0 if server.started and not server.force_exit else 1
+    return 0 if server.started else 1
 
 
 class Server(uvicorn.Server):
     """uvicorn's server, which here ends with status 0 after a clean drain, and at once at the second signal."""
 
-    def __init__(self, config: uvicorn.Config, root: RootApp) -> None:
+    def __init__(self, config: uvicorn.Config, root: RootApp, logs: Logs) -> None:
         super().__init__(config)
         self._root = root
+        self._logs = logs
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -95,11 +98,11 @@ class Server(uvicorn.Server):
         ending = asyncio.create_task(super().shutdown(sockets), name="shut down")
         while not ending.done() and not self.force_exit:
             await asyncio.wait({ending}, timeout=FORCE_CHECK_S)
-        if not ending.done():
+        if self.force_exit:
             logger.warning("Ending at once; processes end with the proxy, the next start finds containers")
-            ending.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await ending
+            self._logs.close()
+            os._exit(1)  # as a crash would: guards end the processes, and nothing here can hold that up
+        await ending
 
 
 def _uvicorn_config(root: RootApp, config: Config) -> uvicorn.Config:

@@ -58,7 +58,8 @@ async def service_logs(
         failure = view.replica.failure
         if isinstance(failure, StartFailed) and failure.log_tail and not follow:
             return _as_text(failure.log_tail[-tail:])
-        raise Refused(409, "no_replica", f"{view.id} has no replica to read from: it is {view.replica.state}")
+        why = f" ({failure.message})" if failure is not None else ""
+        raise Refused(409, "no_replica", f"{view.id} has no replica to read from: it is {view.replica.state}{why}")
     kept, count = await _last(old, tail)
     new = context.plane.logs(view.id, follow=True) if follow else None
     if new is not None:

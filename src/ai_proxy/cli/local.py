@@ -77,7 +77,9 @@ def run_server(
     try:
         listener = listen(host, port)
     except OSError as error:
-        raise Failure(f"can't listen on {host}:{port}: {error.strerror}; choose another with --port") from None
+        # For some errors Python's own text repeats the address; a resolver's have no errno of the system's.
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise Failure(f"can't listen on {host}:{port}: {reason}; choose another with --host or --port") from None
     # Whatever takes long to import comes after the socket listens: clients wait instead of being refused.
     from ai_proxy.control.lock import AlreadyRunning  # noqa: PLC0415
     from ai_proxy.run import serve as serve_until_told  # noqa: PLC0415
