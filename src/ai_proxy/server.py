@@ -205,7 +205,9 @@ class System:
     async def _follow_config(self) -> None:
         while True:
             try:
-                async for _ in Watcher(self._path):
+                watcher = Watcher(self._path)
+                await self.reload()  # what changed after the last look at the file, and before this watch
+                async for _ in watcher:
                     await self.reload()
             except Exception:  # noqa: BLE001  # edits must not go unnoticed from now on
                 logger.exception("Can't follow {}: SIGHUP reloads it; trying again", self._path)
