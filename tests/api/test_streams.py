@@ -149,6 +149,25 @@ async def test_a_log_that_breaks_off_says_why(house: House) -> None:
         assert await event(client) == ("error", {"detail": "the Docker engine is gone"})
 
 
+async def test_a_log_that_breaks_off_in_a_way_nobody_named_is_cut_off_not_ended(house: House) -> None:
+    await house.post("/service/a/start", wait=True)
+    async with reading(house, "service/a/logs?follow=true") as client:
+        house.fleet.docker.break_logs("a", ValueError("a bug"))
+
+        with pytest.raises(asyncio.IncompleteReadError):
+            await client.chunk()
+
+
+async def test_a_log_that_can_not_be_read_says_why(house: House) -> None:
+    await house.post("/service/a/start", wait=True)
+    house.fleet.docker.break_logs("a", RuntimeUnavailable("the Docker engine is gone"))
+
+    answer = await house.get("/service/a/logs")
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "runtime_unavailable")
+    assert answer.json()["detail"] == "the Docker engine is gone"
+
+
 async def test_a_service_without_a_replica_has_no_output(house: House) -> None:
     answer = await house.get("/service/a/logs")
 

@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from select import select
@@ -154,6 +155,18 @@ def test_an_url_that_is_none_is_one_line(tmp_path: Path) -> None:
 
     assert (said.status, said.err.count("\n")) == (1, 1)
     assert "ftp://x is no URL of a proxy" in said.err
+
+
+def test_a_proxy_that_breaks_off_is_one_line(tmp_path: Path) -> None:
+    def hang_up() -> None:
+        listener.accept()[0].close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=hang_up).start()
+        said = run(tmp_path, "ps", "--url", f"127.0.0.1:{listener.getsockname()[1]}")
+
+    assert (said.status, said.err.count("\n")) == (1, 1)
+    assert "broke off" in said.err
 
 
 def test_a_faulty_config_does_not_lead_to_a_wrong_proxy(tmp_path: Path) -> None:

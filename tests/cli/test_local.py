@@ -143,6 +143,14 @@ def test_pull_has_nothing_to_do_for_processes(config: Path) -> None:
     assert (said.status, said.err.strip()) == (0, "No service of the config runs in a container: nothing to fetch.")
 
 
+def test_pull_tells_for_each_service_what_went_wrong(config: Path) -> None:
+    said = run(config.parent, "pull", DOCKER_HOST=f"unix://{config.parent}/no.sock")
+
+    assert said.status == 1
+    assert said.err.splitlines()[-1].startswith("chat: ")
+    assert "Traceback" not in said.err
+
+
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     said = run(tmp_path, "--debug", "check")
 

@@ -1,6 +1,7 @@
 """The control plane from its boot on: what it takes over, what it ends, whom it lets wait."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -106,6 +107,32 @@ async def test_a_runtime_that_fails_in_a_way_it_does_not_name_strands_nobody() -
 
         with pytest.raises(RuntimeUnavailable, match="a bug"):
             await fleet.grant("a")
+
+
+async def test_a_leftover_that_can_not_be_stopped_yet_is_tried_again_and_nobody_waits_for_it() -> None:
+    async with Fleet(TWO, left={"a": "services: {a: {image: older}}"}) as fleet:
+        fleet.docker.fail_stop("a", RuntimeUnavailable("the Docker engine is gone"), OSError("a bug"))
+        fleet.plane.boot()
+        await fleet.docker.until("stop a")
+
+        with pytest.raises(RuntimeUnavailable, match="the Docker engine is gone"):
+            await fleet.grant("b")
+        fleet.plane.start("b")
+        await fleet.until("b", "ready")
+
+        assert (fleet.docker.stops("a"), fleet.docker.running("a")) == (3, [])
+
+
+async def test_of_two_replicas_of_one_service_one_is_adopted_and_the_other_stopped() -> None:
+    async with Fleet(TWO, left={"a": TWO}) as fleet:
+        (first,) = fleet.docker._adopts
+        fleet.docker._adopts = (first, replace(first, id="twin"))
+        fleet.plane.boot()
+
+        (await fleet.grant("a")).close()
+        await fleet.docker.until("stopped a")
+
+        assert len(fleet.docker.running("a")) == 1
 
 
 async def test_a_service_added_while_its_runtime_does_not_answer_is_served_once_it_does() -> None:

@@ -6,7 +6,8 @@ each step.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from loguru import logger
 
@@ -70,7 +71,7 @@ class Adoption:
 
     async def run(self) -> None:
         """Adopt, however often the runtime has to be asked; its services are held meanwhile."""
-        found = await self._found()
+        found = await self._ask(self._runtime.adopt, "tell what runs", ADOPT_DEADLINE_S)
         unwanted = {instance.id: reason for instance in found if (reason := self._take_over(instance))}
         endings = (self._end(instance, unwanted[instance.id]) for instance in found if instance.id in unwanted)
         await asyncio.gather(*endings)
@@ -78,21 +79,6 @@ class Adoption:
         self._answers()
         for service in self._services():
             self._scheduler.release(service)
-
-    async def _found(self) -> list[Instance]:
-        while True:
-            try:
-                async with asyncio.timeout(ADOPT_DEADLINE_S):
-                    return list(await self._runtime.adopt())
-            except TimeoutError:
-                message = f"the {self._kind} runtime did not answer within {ADOPT_DEADLINE_S:g} s"
-                self._does_not_answer(RuntimeUnavailable(message))
-            except RuntimeUnavailable as failure:
-                self._does_not_answer(failure)
-            except Exception as error:  # noqa: BLE001  # a driver's fault must reach the waiters, not strand them
-                logger.exception("The {} runtime failed in a way it does not name", self._kind)
-                self._does_not_answer(RuntimeUnavailable(f"the {self._kind} runtime failed: {error!r}"))
-            await asyncio.sleep(self._retry_s)
 
     def _take_over(self, instance: Instance) -> str:
         """Adopt a replica if the config still means it; else say why not."""
@@ -112,17 +98,23 @@ class Adoption:
         config = self._services().get(instance.service)
         grace_s = config.stop_grace_period if config is not None else STOP_MARGIN_S
         logger.bind(service=instance.service).info("Stopping {}: {}", instance.id, reason)
+        stop = partial(self._runtime.stop, instance, grace_s)
+        await self._ask(stop, f"stop {instance.id}, left by a former life of the proxy,", grace_s + STOP_MARGIN_S)
+
+    async def _ask[T](self, question: Callable[[], Awaitable[T]], what: str, deadline_s: float) -> T:
+        """Ask the runtime until it has answered."""
         while True:
             try:
-                async with asyncio.timeout(grace_s + STOP_MARGIN_S):
-                    await self._runtime.stop(instance, grace_s)
+                async with asyncio.timeout(deadline_s):
+                    return await question()
             except TimeoutError:
-                message = f"{instance.id}, left by a former life of the proxy, does not stop"
-                self._does_not_answer(RuntimeUnavailable(message))
-            except RuntimeUnavailable as failure:
-                self._does_not_answer(failure)
-            else:
-                return
+                failure = RuntimeUnavailable(f"the {self._kind} runtime did not {what} within {deadline_s:g} s")
+            except RuntimeUnavailable as error:
+                failure = error
+            except Exception as error:  # noqa: BLE001  # a driver's fault must reach the waiters, not strand them
+                logger.exception("The {} runtime failed in a way it does not name", self._kind)
+                failure = RuntimeUnavailable(f"the {self._kind} runtime failed: {error!r}")
+            self._does_not_answer(failure)
             await asyncio.sleep(self._retry_s)
 
     def _does_not_answer(self, failure: RuntimeUnavailable) -> None:
