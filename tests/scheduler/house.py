@@ -5,7 +5,10 @@ from collections import Counter
 from types import TracebackType
 from typing import Any, Self
 
+import pytest
+
 from ai_proxy.config.models import ServiceConfig
+from ai_proxy.errors import CannotServe
 from ai_proxy.events import Event, EventBus, ServiceChanged
 from ai_proxy.gate import RequestInfo
 from ai_proxy.runtimes.base import Instance
@@ -155,3 +158,9 @@ class House:
             Counter(e.split()[1] for e in self.runtime.journal if e.startswith(w)) for w in ("started", "exit")
         )
         assert starts == ends
+
+
+async def error_of(waiting: asyncio.Task[OpenGrant]) -> CannotServe:
+    with pytest.raises(CannotServe) as caught:
+        await waiting
+    return caught.value

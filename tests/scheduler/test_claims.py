@@ -158,6 +158,15 @@ def test_a_claim_waits_for_what_is_still_loading_for_others_and_takes_its_room_n
     assert world.at("large") is State.READY
 
 
+def test_a_claim_ends_what_is_loading_for_nobody() -> None:
+    world = one_gpu("a", "b")
+    leaving = world.arrive("a")
+    world.arrive("b")
+    world.leave(leaving)
+    world.advance(30)
+    assert (world.at("a"), world.moves[-1].eviction) == (State.STOPPING, Eviction.CLAIM)
+
+
 def test_an_older_waiter_is_served_by_the_replica_before_a_claim_takes_it() -> None:
     world = ready(one_gpu("a", "b", max_in_flight=1), "a")
     world.ask("a")

@@ -64,7 +64,10 @@ def test_each_failure_in_a_row_makes_it_rest_longer_and_a_good_life_forgives_the
         rests.append(world.state.replicas["a"].retry_at - world.now)
         world.advance(300)
     assert all(longer > shorter for shorter, longer in zip(rests, rests[2:], strict=False))
-    ready(world, "a").take(do.StopAsked("a", "an operator"))
+    world.arrive("a")
+    world.run_all()
+    world.close()
+    world.take(do.StopAsked("a", "an operator"))
     world.run_all()
     assert (world.at("a"), world.state.replicas["a"].failures) == (State.STOPPED, 0)
 
