@@ -67,7 +67,7 @@ def test_a_stream_that_is_open_when_it_is_told_to_end_is_finished(tmp_path: Path
 
 
 def test_a_second_signal_ends_it_at_once_and_its_replicas_too(tmp_path: Path) -> None:
-    stubborn = process("--chunks", "1000", "--interval", "0.1", "--ignore-sigterm", stop_grace_period=60)
+    stubborn = process("--chunks", "1000", "--interval", "0.1", "--ignore-sigterm", stop_grace_period=4)
     proxy = Proxy(tmp_path, {"services": {"small": stubborn}}).start()
     with begin(proxy, "/v1/chat/completions", b'{"model":"small","stream":true}') as connection:
         assert connection.recv(1, socket.MSG_PEEK)
@@ -79,10 +79,11 @@ def test_a_second_signal_ends_it_at_once_and_its_replicas_too(tmp_path: Path) ->
         assert proxy.wait() == 1
     assert "Ending at once" in proxy.log
     assert "Traceback" not in proxy.log
+    until(lambda: not proxy.processes(), proxy.processes)
 
 
 def test_a_second_signal_does_not_wait_for_a_replica_that_does_not_stop(tmp_path: Path) -> None:
-    stubborn = process("--ignore-sigterm", stop_grace_period=60)
+    stubborn = process("--ignore-sigterm", stop_grace_period=4)
     proxy = Proxy(tmp_path, {"log": {"level": "DEBUG"}, "services": {"small": stubborn}}).start()
     proxy.post("/api/v1/service/small/start?wait=true")
     proxy.signal(signal.SIGTERM)
@@ -92,6 +93,7 @@ def test_a_second_signal_does_not_wait_for_a_replica_that_does_not_stop(tmp_path
 
     assert proxy.wait() == 1
     assert "Traceback" not in proxy.log
+    until(lambda: not proxy.processes(), proxy.processes)
 
 
 def listens(proxy: Proxy) -> bool:
