@@ -150,8 +150,8 @@ class System:
         with contextlib.suppress(ConfigError):
             await self.plane.reload()
 
-    def exposition(self) -> bytes:
-        """The metrics of this process in Prometheus' format."""
+    async def exposition(self) -> bytes:
+        """The metrics of this process in Prometheus' format; written in a thread, a thousand services take long."""
         views = self.plane.views()
         ledger = self.scheduler.state.ledger
         devices = [
@@ -167,7 +167,7 @@ class System:
             connections={"idle": self.pool.idle, "active": self.pool.active},
             log_lines_dropped=self._logs.dropped,
         )
-        return exposition(self.metrics, fleet)
+        return await asyncio.to_thread(exposition, self.metrics, fleet)
 
     def _runtimes(self, config: Config) -> Mapping[RuntimeKind, Callable[[], Runtime]]:
         name = proxy_name(self._path, config)

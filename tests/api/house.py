@@ -13,6 +13,10 @@ from tests.fakes.fleet import Fleet
 TWO = "services: {a: {image: x, models: [chat]}, b: {command: serve}}"
 
 
+async def _metrics() -> bytes:
+    return b"up 1.0\n"
+
+
 class House:
     """A booted fleet, its management application and a client of it."""
 
@@ -20,7 +24,7 @@ class House:
         self.fleet = fleet
         self.closing = asyncio.Event()
         clock = asyncio.get_running_loop().time
-        self.api = create_api(Context(fleet.plane, clock, lambda: b"up 1.0\n", self.closing))
+        self.api = create_api(Context(fleet.plane, clock, _metrics, self.closing))
         transport = httpx.ASGITransport(self.api, raise_app_exceptions=False)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000")
 

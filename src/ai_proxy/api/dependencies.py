@@ -1,7 +1,7 @@
 """What the routes are given: the plane and its parts, by FastAPI's `Depends`, so that a test can hand in others."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, cast
 
@@ -24,7 +24,7 @@ class Context:
 
     plane: ControlPlane
     clock: Callable[[], float]
-    exposition: Callable[[], bytes]
+    exposition: Callable[[], Awaitable[bytes]]
     closing: asyncio.Event
 
 

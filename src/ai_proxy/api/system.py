@@ -84,4 +84,4 @@ async def reload_config(plane: PlaneDep) -> ReloadOut:
 @router.get("/metrics", response_class=PlainTextResponse, response_model=None, include_in_schema=False)
 async def metrics(context: ContextDep) -> PlainTextResponse:
     """All metrics in Prometheus' text format."""
-    return PlainTextResponse(context.exposition(), media_type=EXPOSITION_TYPE)
+    return PlainTextResponse(await context.exposition(), media_type=EXPOSITION_TYPE)
