@@ -38,7 +38,7 @@ def test_pinned_services_that_hold_all_the_room_make_a_clear_refusal() -> None:
 
 
 def test_a_working_engine_is_not_evicted_though_no_request_is_open() -> None:
-    world = ready(one_gpu("a", "b"), "a")
+    world = ready(one_gpu("a", "b", tells_work=True), "a")
     world.tell("a", busy=True)
     world.arrive("b")
     assert world.at("a") is State.READY
@@ -206,6 +206,26 @@ def test_what_an_engine_said_before_its_last_request_ended_says_nothing_of_what_
     world.arrive("b")
     world.take(do.WorkTold("a", busy=False, asked_at=asked_at))
     assert (world.at("a"), world.asked) == (State.READY, {"a"})
+
+
+def test_an_engine_that_worked_on_what_has_ended_since_is_asked_anew() -> None:
+    world = ready(one_gpu("a", "b", tells_work=True), "a")
+    world.ask("a")
+    world.tell("a", busy=True)
+    world.arrive("b")
+    assert world.asked == set()
+    world.close()
+    assert world.asked == {"a"}
+
+
+def test_an_engine_that_works_on_is_asked_once() -> None:
+    """Its service puts the question again by itself until it rests."""
+    world = ready(one_gpu("a", "b", tells_work=True), "a")
+    world.ask("a")
+    world.close()
+    world.arrive("b")
+    world.tell("a", busy=True)
+    assert world.asked == set()
 
 
 def test_an_engine_that_drains_is_asked_too() -> None:

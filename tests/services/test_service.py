@@ -319,6 +319,19 @@ async def test_an_engine_is_asked_for_its_work_at_once_when_the_owner_needs_to_k
 
 
 @virtual_time
+async def test_an_engine_that_works_on_is_asked_again_soon_then_ever_more_rarely() -> None:
+    owner, probe = RecordingOwner(), FakeProbe()
+    service = await watched(owner, FakeRuntime(), probe)
+    probe.works["small"] = True
+    service.ask()
+    await asyncio.sleep(1)
+    assert owner.work == [False, True, True, True, True]
+    await asyncio.sleep(60)
+    assert len(owner.work) <= 16
+    await service.aclose()
+
+
+@virtual_time
 async def test_an_engine_that_does_not_answer_has_told_nothing() -> None:
     owner, probe = RecordingOwner(), FakeProbe()
     probe.works["small"] = None

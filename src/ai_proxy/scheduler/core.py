@@ -155,7 +155,7 @@ def _set_busy(turn: Turn, replica: Replica, *, busy: bool, asked_at: float) -> N
         live.last_used = turn.now
     elif live.busy:
         live.last_used = max(live.last_used, asked_at)
-    live.busy, live.asked = busy, False
+    live.busy, live.asked = busy, live.asked and busy and not live.open
     if not busy:
         live.rested_at = asked_at
     turn.rearm_idle(replica)

@@ -72,7 +72,7 @@ class Live:
         busy: Its engine says that it works, whatever the grants say.
         rested_at: When its engine last said that it rests; what came later may have left work behind. Infinity for an
             engine that can't tell.
-        asked: Its engine is being asked.
+        asked: Its engine is being asked, until it says that it rests.
         idle_armed: A timer will look whether it has been idle for long enough.
         drained_for: The service whose claim drains it.
     """
@@ -96,8 +96,8 @@ class Live:
 
     @property
     def is_doubtful(self) -> bool:
-        """It would be idle if its engine said that it rests."""
-        return not self.open and not self.busy and self.last_used > self.rested_at
+        """Only its engine's word, old or wanting, keeps it from being idle."""
+        return not self.open and not self.is_idle
 
 
 @dataclass(slots=True, eq=False)

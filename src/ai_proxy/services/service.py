@@ -23,6 +23,7 @@ from ai_proxy.services.probe import Finding, Probe
 
 PROBE_EVERY_S = 0.1
 WATCH_EVERY_S = 10.0
+ASK_AGAIN_S = 0.1
 FAILED_PROBES = 3
 STOP_RETRY_S = 2.0
 STOP_MARGIN_S = 30.0
@@ -117,7 +118,7 @@ class Service:
         self._task.add_done_callback(self._tasks.discard)
 
     def ask(self) -> None:
-        """Have the engine of a ready replica tell at once whether it works."""
+        """Have the engine of a ready replica tell at once whether it works, and if so soon again."""
         self._asked.set()
 
     def adopt(self, instance: Instance) -> None:
@@ -225,16 +226,21 @@ class Service:
     async def _follow_work(self, instance: Instance) -> Never:
         """Have the engine tell whether it works, at intervals and whenever the owner needs to know.
 
-        One that does not answer has told nothing: what it last said stands, and its health says the rest.
+        One that does not answer has told nothing: what it last said stands, and its health says the rest. Engines
+        rest a moment after a request's last byte, so the owner's question is put again soon, then ever more rarely.
         """
         probe, clock = profile_of(self.config).busy, asyncio.get_running_loop().time
+        pause_s = self._watch_every_s
         while True:
+            pause_s = ASK_AGAIN_S if self._asked.is_set() else min(2 * pause_s, self._watch_every_s)
             self._asked.clear()
             asked_at = clock()
             if probe is not None and (busy := await self._probe.busy(instance, probe, self.config.headers)) is not None:
                 self._owner.report_work(self.id, busy=busy, asked_at=asked_at)
+                if not busy:
+                    pause_s = self._watch_every_s
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._asked.wait(), self._watch_every_s)
+                await asyncio.wait_for(self._asked.wait(), pause_s)
 
     async def _stop(self) -> None:
         """End the replica, however often the runtime has to be asked: its room is not free before."""
