@@ -21,12 +21,12 @@ from urllib.error import HTTPError
 import psutil
 import yaml
 
+from ai_proxy.runtimes.process.ports import free_port
 from tests.fakes import engine
 
 GUARD_S = 20.0
 POLL_S = 0.01
 MARK = "AI_PROXY_TEST_MARK"
-SERVE = (sys.executable, "-m", "ai_proxy", "serve")
 
 type Settings = dict[str, Any]
 
@@ -104,7 +104,13 @@ class Proxy:
 
     def start(self) -> Self:
         """Start it and wait until it listens."""
-        self._spawn((*SERVE, "--config", str(self.config), "--port", "0"))
+        serve = (sys.executable, "-m", "ai_proxy", "serve", "--config", str(self.config))
+        if self._stderr is not None:
+            self.port = free_port(())
+            self._spawn((*serve, "--port", str(self.port)))
+            until(self._takes_connections)
+            return self
+        self._spawn((*serve, "--port", "0"))
         line = until(lambda: self._said("Listening on http://") or self._ended_early(), lambda: self.log)
         self.port = int(line.split("http://")[1].split(",")[0].rsplit(":", 1)[1])
         return self
@@ -254,6 +260,14 @@ class Proxy:
 
     def _said(self, words: str) -> str:
         return next((line for line in self.log.splitlines() if words in line), "")
+
+    def _takes_connections(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port)).close()
+        except ConnectionRefusedError:
+            self._ended_early()
+            return False
+        return True
 
     def _ended_early(self) -> str:
         assert self.is_running, f"it ended with {self._process.returncode}:\n{self.log}"

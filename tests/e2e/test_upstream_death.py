@@ -1,0 +1,90 @@
+"""An engine that dies at work: no client takes half an answer for a whole one, and the next request starts it anew."""
+
+import asyncio
+import os
+import signal
+
+import psutil
+import pytest
+
+from tests.e2e.clients import asking, chat, error_of, streaming
+from tests.e2e.conftest import Serve
+from tests.e2e.harness import Proxy, external, process, until
+from tests.fakes.upstream import Peer, Upstream, answering_once
+from tests.proxy.serving import Client
+
+pytestmark = pytest.mark.slow
+
+ENGINE = process()["command"][3]
+
+
+def engine_pid(proxy: Proxy) -> int:
+    """The pid of the one engine that a proxy runs; its guard has another."""
+    (pid,) = (pid for pid in proxy.processes() if psutil.Process(pid).cmdline()[3:4] == [ENGINE])
+    return pid
+
+
+async def collect(client: Client, chunks: list[bytes]) -> None:
+    """Gather chunks up to the proper end of an answer."""
+    while chunk := await client.chunk():
+        chunks.append(chunk)
+
+
+async def test_a_stream_ends_with_an_error_event_and_is_cut_never_completed(serve: Serve) -> None:
+    proxy = serve({"services": {"chat": process("--chunks", "1000000", "--interval", "0.01")}})
+    async with streaming(proxy, "chat") as client:
+        os.kill(engine_pid(proxy), signal.SIGKILL)
+        chunks: list[bytes] = []
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)) as cut:
+            await collect(client, chunks)
+    last = chunks[-1]
+    assert b'"code":"upstream_broken"' in last
+    assert last.startswith(b"data: ")
+    assert last.endswith(b"\n\n")
+    assert b"[DONE]" not in last
+    assert not getattr(cut.value, "partial", b"")
+    proxy.await_quiet()
+    until(lambda: "end=upstream_broke" in proxy.log, lambda: proxy.log)
+
+
+async def test_a_request_without_an_answer_yet_gets_a_bad_gateway(serve: Serve) -> None:
+    proxy = serve({"services": {"chat": process("--first-byte-after", "3600")}})
+    async with asking(proxy) as client:
+        asked = asyncio.create_task(chat(client, "chat"))
+        while (not asked.done() and proxy.state("chat") != "ready") or not proxy.stats("chat")["open"]:
+            await asyncio.sleep(0.01)
+        os.kill(engine_pid(proxy), signal.SIGKILL)
+        answer = await asked
+    assert (answer.status_code, error_of(answer)["code"]) == (502, "upstream_broken")
+    assert "127.0.0.1" not in answer.text
+
+
+async def test_the_next_request_starts_it_again_no_later_than_it_was_told(serve: Serve) -> None:
+    proxy = serve({"services": {"chat": process()}})
+    async with asking(proxy) as client:
+        assert (await chat(client, "chat")).status_code == 200
+        os.kill(engine_pid(proxy), signal.SIGKILL)
+        proxy.await_state("chat", "failed")
+        refused = await chat(client, "chat")
+        assert (refused.status_code, error_of(refused)["code"]) == (503, "start_failed")
+        assert "killed by signal 9" in error_of(refused)["message"]
+        assert error_of(refused)["retry_after_s"] == int(refused.headers["retry-after"])
+        await asyncio.sleep(int(refused.headers["retry-after"]))
+        assert (await chat(client, "chat")).status_code == 200
+
+
+@pytest.mark.parametrize("end", [Peer.close, Peer.rst])
+@pytest.mark.parametrize(
+    "half",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf of it",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\nhalf of it\r\n",
+    ],
+    ids=["of its length", "of its chunks"],
+)
+async def test_half_an_answer_is_not_completed(half: bytes, end: object, serve: Serve) -> None:
+    async with Upstream(answering_once(half, then=end)) as upstream:  # type: ignore[arg-type]  # a parameter
+        proxy = serve({"services": {"files": external(upstream.port)}})
+        async with Client.to(proxy.port) as client:
+            with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+                await client.ask(b"GET /files/x HTTP/1.1\r\nHost: p\r\n\r\n")
