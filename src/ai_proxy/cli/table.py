@@ -60,11 +60,13 @@ def devices(service: Mapping[str, Any]) -> str:
     """The GPUs that a service holds.
 
     Example:
-        >>> devices({"placement": {"devices": ["0", "1"]}}), devices({"placement": None})
-        ('GPU 0,1', '–')
+        >>> devices({"runtime": "docker", "placement": {"devices": ["0", "1"]}})
+        'GPU 0,1'
+        >>> devices({"runtime": "process", "placement": {"devices": []}})
+        'CPU'
     """
     placement = service["placement"]
-    if not placement:
+    if not placement or service["runtime"] == "external":
         return "–"
     return f"GPU {','.join(placement['devices'])}" if placement["devices"] else "CPU"
 
