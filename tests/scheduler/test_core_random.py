@@ -86,11 +86,15 @@ class Fleets(RuleBasedStateMachine):
         service = self.some(data, [s for s, work in self.world.work.items() if work is Action.WATCH])
         self.world.take(do.Unhealthy(service, StartFailed("no answer")))
 
-    @precondition(lambda self: Action.WATCH in self.world.work.values())
+    @precondition(lambda self: self.who_can_tell())
     @rule(data=st.data(), busy=st.booleans())
     def work_unasked(self, data: Any, busy: bool) -> None:
-        service = self.some(data, self.world.asked or [s for s, w in self.world.work.items() if w is Action.WATCH])
-        self.world.tell(service, busy=busy)
+        self.world.tell(self.some(data, self.world.asked or self.who_can_tell()), busy=busy)
+
+    def who_can_tell(self) -> list[str]:
+        """The services whose engines are watched and can tell whether they work."""
+        replicas, work = self.world.state.replicas, self.world.work
+        return [s for s, w in work.items() if w is Action.WATCH and replicas[s].spec.tells_work]
 
     @rule(service=st.sampled_from(NAMES), failure=st.sampled_from((None, RuntimeUnavailable("no answer"))))
     def hold(self, service: str, failure: RuntimeUnavailable | None) -> None:

@@ -79,7 +79,7 @@ class Turn:
 
     def doubt(self, service: str, live: Live) -> None:
         """Have an engine asked whether it works, if that is all that keeps it from making room."""
-        if live.is_doubtful and not live.asked and self.state.replicas[service].spec.tells_work:
+        if live.is_doubtful and not live.asked:
             live.asked = True
             self.actions.append(do.Ask(service))
 
