@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any, Final
 
 from ai_proxy.config.models import Config
-from ai_proxy.errors import ProxyError, UpgradeNotSupported
+from ai_proxy.errors import Draining, ProxyError, UpgradeNotSupported
 from ai_proxy.gate import Gate, Grant, RequestInfo
 from ai_proxy.logging import Access
 from ai_proxy.metrics import Ending, Metrics
@@ -95,7 +95,7 @@ class ProxyApp:
             await self._answer(request)
         except asyncio.CancelledError:
             if not request.ended_early():
-                request.ending = Ending.CANCELLED
+                await self._cut_off(request)
                 raise
         except ClientGone:
             request.ending = Ending.CLIENT_GONE
@@ -192,6 +192,12 @@ class ProxyApp:
             finally:
                 request.queue_s = self._clock() - asked
         return grant
+
+    async def _cut_off(self, request: Request) -> None:
+        """The server ends what is still open at its drain deadline; who has no answer yet is told why."""
+        if not request.status:
+            await self._apologise(request, Draining("the proxy is shutting down"))
+        request.ending = Ending.CANCELLED
 
     async def _apologise(self, request: Request, error: ProxyError) -> None:
         request.ending = Ending.REFUSED
