@@ -306,6 +306,25 @@ async def test_failed_checks_do_not_count_while_bytes_move() -> None:
     await service.aclose()
 
 
+@pytest.mark.parametrize(
+    ("changed", "asked"),
+    [({"health": {"path": "/other"}}, "/other"), ({"command": "newer", "health": {"path": "/other"}}, "/system_stats")],
+    ids=["live", "another_shape"],
+)
+@virtual_time
+async def test_a_replica_that_drains_is_not_asked_for_the_health_of_its_successor(
+    changed: dict[str, Any], asked: str
+) -> None:
+    owner, runtime, probe = RecordingOwner(), FakeRuntime(), FakeProbe()
+    service = await watched(owner, runtime, probe)
+    service.configure(ServiceConfig.model_validate({**FAKE, **changed}), runtime)
+    probe.status["small"] = 404
+    while not owner.sick:
+        await asyncio.sleep(0.1)
+    assert f"{asked} answered 404" in str(owner.sick[0])
+    await service.aclose()
+
+
 @virtual_time
 async def test_an_engine_is_asked_for_its_work_at_once_when_the_owner_needs_to_know() -> None:
     owner, probe = RecordingOwner(), FakeProbe()

@@ -86,7 +86,9 @@ class Service:
         """What a start is doing right now, for people."""
 
         self._runtime = runtime
+        # Of what runs: they stay behind when its successor is to be another.
         self._driver = runtime
+        self._in_use = config
         self._probe = probe
         self._owner = owner
         self._progress = progress
@@ -101,7 +103,13 @@ class Service:
         return f"<Service {self.id}: {self.instance.id if self.instance else 'no instance'}>"
 
     def configure(self, config: ServiceConfig, runtime: Runtime) -> None:
-        """Use other settings from the next action on; what runs is still ended by the runtime that started it."""
+        """Use other settings from the next action on.
+
+        What runs is still ended by the runtime that started it. While it drains for a successor of another shape, it
+        is looked after by its own settings: it may be of another engine.
+        """
+        if spec_hash(config) == spec_hash(self._in_use):
+            self._in_use = config
         self.config, self._runtime = config, runtime
 
     def logs(self, *, follow: bool) -> AsyncIterator[str] | None:
@@ -123,7 +131,7 @@ class Service:
 
     def adopt(self, instance: Instance) -> None:
         """Take over a replica that a former life of the proxy left running."""
-        self.instance, self._driver = instance, self._runtime
+        self.instance, self._driver, self._in_use = instance, self._runtime, self.config
         self._owner.report(self.id, Event.ADOPTED, instance=instance)
 
     async def aclose(self) -> None:
@@ -151,7 +159,7 @@ class Service:
         """Do it, and say what it led to; what went wrong is raised."""
         match action:
             case Action.LAUNCH:
-                self._driver = self._runtime
+                self._driver, self._in_use = self._runtime, self.config
                 spec = InstanceSpec(self.id, self.config, placement, spec_hash(self.config))
                 self.instance = await self._driver.start(spec, self._tell)
                 return Event.LAUNCHED
@@ -210,10 +218,10 @@ class Service:
         failed = 0
         while True:
             await asyncio.sleep(self._watch_every_s)
-            if self.config.kind is RuntimeKind.EXTERNAL and self.config.health.path is None:
+            if self._in_use.kind is RuntimeKind.EXTERNAL and self._in_use.health.path is None:
                 continue
-            finding = await self._probe.health(instance, health_path_of(self.config), self.config.headers)
-            failed = 0 if is_ready(self.config, finding.status) else failed + 1
+            finding = await self._probe.health(instance, health_path_of(self._in_use), self._in_use.headers)
+            failed = 0 if is_ready(self._in_use, finding.status) else failed + 1
             # Asked each time: the answer counts from the last question that found something moving.
             quiet_s = self._owner.quiet_s(self.id)
             if failed >= FAILED_PROBES and quiet_s >= (FAILED_PROBES - 1) * self._watch_every_s:
@@ -229,18 +237,22 @@ class Service:
         One that does not answer has told nothing: what it last said stands, and its health says the rest. Engines
         rest a moment after a request's last byte, so the owner's question is put again soon, then ever more rarely.
         """
-        probe, clock = profile_of(self.config).busy, asyncio.get_running_loop().time
+        clock = asyncio.get_running_loop().time
         pause_s = self._watch_every_s
         while True:
             pause_s = ASK_AGAIN_S if self._asked.is_set() else min(2 * pause_s, self._watch_every_s)
             self._asked.clear()
             asked_at = clock()
-            if probe is not None and (busy := await self._probe.busy(instance, probe, self.config.headers)) is not None:
+            if (busy := await self._works(instance)) is not None:
                 self._owner.report_work(self.id, busy=busy, asked_at=asked_at)
                 if not busy:
                     pause_s = self._watch_every_s
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._asked.wait(), pause_s)
+
+    async def _works(self, instance: Instance) -> bool | None:
+        probe = profile_of(self._in_use).busy
+        return None if probe is None else await self._probe.busy(instance, probe, self._in_use.headers)
 
     async def _stop(self) -> None:
         """End the replica, however often the runtime has to be asked: its room is not free before."""
