@@ -199,7 +199,7 @@ class System:
 
     def _on_config(self, config: Config) -> None:
         self.metrics.configure(config.services)
-        self.scheduler.state.settings = _settings(config)
+        self.scheduler.tune(_settings(config))
         self.proxy.configure(config, RouteTable(config))
 
     async def _follow_config(self) -> None:

@@ -5,6 +5,7 @@ import pytest
 from ai_proxy.errors import NoRoom, StartFailed
 from ai_proxy.scheduler import messages as do
 from ai_proxy.scheduler.messages import Eviction
+from ai_proxy.scheduler.state import Settings
 from ai_proxy.services.machine import State
 from tests.scheduler.fleets import gpus
 from tests.scheduler.world import World, expect_rejected, one_gpu, ready, spec
@@ -236,3 +237,13 @@ def test_an_engine_that_drains_is_asked_too() -> None:
     assert (world.at("a"), world.asked) == (State.DRAINING, {"a"})
     world.tell("a", busy=False)
     assert world.at("a") is State.STOPPING
+
+
+def test_a_patience_that_is_cut_short_counts_for_those_who_wait_already() -> None:
+    world = ready(World(gpus(10_000), [spec("a"), spec("b")], claim_after_s=300), "a")
+    world.ask("a")
+    world.arrive("b")
+    world.take(do.Tuned(Settings(claim_after_s=20)))
+    assert world.at("a") is State.READY
+    world.advance(20)
+    assert world.at("a") is State.DRAINING

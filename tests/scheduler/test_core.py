@@ -133,6 +133,14 @@ def test_a_wait_ends_at_its_deadline_with_what_it_waited_for() -> None:
     assert "a can't leave before the work in progress is done" in str(error)
 
 
+def test_a_wait_for_a_full_replica_says_that_it_is_full() -> None:
+    world = ready(one_gpu("a", max_in_flight=1), "a")
+    world.ask("a")
+    number = world.arrive("a", max_wait_s=10)
+    world.advance(10)
+    assert str(expect_rejected(world, number)) == "a was full for 10 s: its limits.max_in_flight is 1"
+
+
 def test_a_full_queue_turns_the_next_request_away() -> None:
     world = one_gpu("a", max_queue=2)
     world.arrive("a")

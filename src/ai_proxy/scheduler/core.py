@@ -9,7 +9,7 @@ from ai_proxy.errors import CannotServe, Draining, QueueFull, WaitTimeout
 from ai_proxy.scheduler import messages as do
 from ai_proxy.scheduler.messages import Action, Event, Eviction
 from ai_proxy.scheduler.settle import settle
-from ai_proxy.scheduler.state import BUSY_RETRY_S, Live, Replica, SchedulerState, ServiceSpec, Waiter
+from ai_proxy.scheduler.state import BUSY_RETRY_S, Live, Replica, SchedulerState, ServiceSpec, Settings, Waiter
 from ai_proxy.scheduler.turn import Turn
 from ai_proxy.services import machine
 from ai_proxy.services.backoff import delay_s
@@ -76,6 +76,8 @@ def _take(turn: Turn, event: Event) -> None:  # noqa: C901, PLR0912  # a flat di
         case do.Released(service):
             if (replica := turn.state.replicas.get(service)) is not None:
                 replica.held, replica.blocked = False, None
+        case do.Tuned(settings):
+            _tune(turn, settings)
         case do.ShutDown(keep):
             _shut_down(turn, keep)
         case do.Tick():
@@ -208,6 +210,12 @@ def _hold(turn: Turn, service: str, failure: CannotServe | None) -> None:
         turn.move(replica, machine.Event.UNWANTED, "what its runtime runs is not known yet")
 
 
+def _tune(turn: Turn, settings: Settings) -> None:
+    turn.state.settings = settings
+    for service in turn.state.interested:
+        turn.watch_wait(turn.state.replicas[service])
+
+
 def _shut_down(turn: Turn, keep: frozenset[str]) -> None:
     turn.state.closing = True
     turn.state.ready.clear()
@@ -237,6 +245,9 @@ def _idle_out(turn: Turn, replica: Replica) -> None:
 
 def _timeout(turn: Turn, replica: Replica, waiter: Waiter) -> WaitTimeout:
     waited_s = turn.now - waiter.since
-    why = f" ({replica.verdict})" if replica.verdict and replica.state is State.QUEUED else ""
-    message = f"{replica.spec.id} was not ready within {waited_s:.0f} s: it is {replica.state}{why}"
+    if replica.state is State.READY and replica.live is not None:
+        message = f"{replica.spec.id} was full for {waited_s:.0f} s: its limits.max_in_flight is {replica.live.limit}"
+    else:
+        why = f" ({replica.verdict})" if replica.verdict and replica.state is State.QUEUED else ""
+        message = f"{replica.spec.id} was not ready within {waited_s:.0f} s: it is {replica.state}{why}"
     return WaitTimeout(message, service=replica.spec.id, retry_after_s=BUSY_RETRY_S)

@@ -9,7 +9,7 @@ from enum import StrEnum
 from ai_proxy.devices import Placement
 from ai_proxy.errors import CannotServe
 from ai_proxy.runtimes.base import Instance
-from ai_proxy.scheduler.state import Live, ServiceSpec, Waiter
+from ai_proxy.scheduler.state import Live, ServiceSpec, Settings, Waiter
 from ai_proxy.services import machine
 
 
@@ -112,6 +112,13 @@ class Released:
 
 
 @dataclass(frozen=True, slots=True)
+class Tuned:
+    """What `scheduling:` in the config says has changed."""
+
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
 class ShutDown:
     """The proxy ends: nobody is admitted any more, and all but `keep` are stopped."""
 
@@ -125,7 +132,7 @@ class Tick:
 
 type Event = (
     Arrived | Left | Closed | Reported | Unhealthy | WorkTold | StartAsked | StopAsked
-    | Configured | Removed | Held | Released | ShutDown | Tick
+    | Configured | Removed | Held | Released | Tuned | ShutDown | Tick
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from ai_proxy.gate import RequestInfo
 from ai_proxy.runtimes.base import Instance
 from ai_proxy.scheduler import core
 from ai_proxy.scheduler import messages as do
-from ai_proxy.scheduler.state import Live, Replica, SchedulerState, ServiceSpec, Waiter
+from ai_proxy.scheduler.state import Live, Replica, SchedulerState, ServiceSpec, Settings, Waiter
 from ai_proxy.services import machine
 from ai_proxy.services.service import Service
 from ai_proxy.transport.origin import Origin
@@ -220,6 +220,10 @@ class Scheduler:
     def release(self, service: str) -> None:
         """The runtime of a service has told what runs."""
         self._step(do.Released(service))
+
+    def tune(self, settings: Settings) -> None:
+        """Treat those who wait, from now on, as other settings say."""
+        self._step(do.Tuned(settings))
 
     async def settled(self, service: str) -> None:
         """Wait until a service has come to rest: stopped, ready, failed, or wanted of a runtime that does not answer.
