@@ -103,8 +103,8 @@ class RequestBody:
             await self._hold(declared)
         while True:
             chunk = await self._next()
-            _check_size(self.received, max_bytes)
             if self.received > self._held:
+                _check_size(self.received, max_bytes)
                 await self._hold(self.received - self._held)
             if finder.feed(chunk):
                 break

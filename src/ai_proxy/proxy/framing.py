@@ -8,11 +8,12 @@ from typing import Final, NamedTuple
 type Fields = Iterable[tuple[bytes, bytes]]
 
 _PHRASES: Final = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
-_STATUS_LINES: Final = {code: b"HTTP/1.1 %d %b\r\n" % (code, _PHRASES.get(code, b"")) for code in range(200, 600)}
+_STATUS_LINES: Final = {code: b"HTTP/1.1 %d %b" % (code, _PHRASES.get(code, b"")) for code in range(200, 600)}
 _OURS: Final = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 _OUR_LENGTHS: Final = frozenset(map(len, _OURS))
 _FORBIDDEN_TRAILERS: Final = _OURS | {b"host", b"content-encoding", b"content-type", b"content-range", b"trailer"}
 _BODILESS: Final = frozenset({204, 304})
+_line: Final = b": ".join
 
 
 class Framing(Enum):
@@ -57,26 +58,26 @@ def response_head(status: int, fields: Fields, *, to_head: bool, chunks: bool, c
         >>> response_head(200, [(b"X-Name", b"v")], to_head=False, chunks=True, close=False).data
         b'HTTP/1.1 200 OK\r\nX-Name: v\r\ntransfer-encoding: chunked\r\n\r\n'
     """
-    lines = [_STATUS_LINES[status]]
-    length = -1
-    for name, value in fields:
+    kept, length = [], -1
+    for field in fields:
+        name = field[0]
         if len(name) in _OUR_LENGTHS and (kind := name.lower()) in _OURS:
             if kind == b"connection":
-                close = close or b"close" in value.lower()
+                close = close or b"close" in field[1].lower()
             elif kind == b"content-length" and length < 0:
-                length = int(value)
-            continue
-        lines.append(b"%b: %b\r\n" % (name, value))
+                length = int(field[1])
+        else:
+            kept.append(field)
     framing = _framing(status, length, to_head=to_head, chunks=chunks)
+    lines = [_STATUS_LINES[status], *map(_line, kept)]
     if length >= 0 and status != 204:
-        lines.append(b"content-length: %d\r\n" % length)
+        lines.append(b"content-length: %d" % length)
     elif framing is Framing.CHUNKED:
-        lines.append(b"transfer-encoding: chunked\r\n")
+        lines.append(b"transfer-encoding: chunked")
     if close or framing is Framing.CLOSE:
         close = True
-        lines.append(b"connection: close\r\n")
-    lines.append(b"\r\n")
-    return Head(_checked(lines), framing, length, close)
+        lines.append(b"connection: close")
+    return Head(_joined(lines), framing, length, close)
 
 
 def trailer_section(fields: Fields) -> bytes:
@@ -86,8 +87,8 @@ def trailer_section(fields: Fields) -> bytes:
         >>> trailer_section([(b"X-Took", b"1"), (b"Content-Length", b"5")])
         b'0\r\nX-Took: 1\r\n\r\n'
     """
-    kept = [b"%b: %b\r\n" % field for field in fields if field[0].lower() not in _FORBIDDEN_TRAILERS]
-    return _checked([b"0\r\n", *kept, b"\r\n"])
+    kept = [field for field in fields if field[0].lower() not in _FORBIDDEN_TRAILERS]
+    return _joined([b"0", *map(_line, kept)])
 
 
 def _framing(status: int, length: int, *, to_head: bool, chunks: bool) -> Framing:
@@ -98,9 +99,11 @@ def _framing(status: int, length: int, *, to_head: bool, chunks: bool) -> Framin
     return Framing.CHUNKED if chunks else Framing.CLOSE
 
 
-def _checked(lines: list[bytes]) -> bytes:
-    """Join lines that each must hold exactly one line end, their own."""
-    data = b"".join(lines)
-    if data.count(b"\n") != len(lines) or data.count(b"\r") != len(lines) or b"\0" in data:
+def _joined(lines: list[bytes]) -> bytes:
+    """Join lines, of which none may hold a line end, and end them with an empty one."""
+    lines += b"", b""
+    data = b"\r\n".join(lines)
+    ends = len(lines) - 1
+    if data.count(b"\n") != ends or data.count(b"\r") != ends or b"\0" in data:
         raise ValueError("a header name or value holds a line end or NUL")
     return data

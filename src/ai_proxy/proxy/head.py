@@ -54,9 +54,9 @@ def split_target(target: bytes) -> Target:
     """
     if b"#" in target:
         raise MalformedRequest("the request target has a fragment")
-    if target[:1] == b"/":
+    if target.startswith(b"/"):
         path, _, query = target.partition(b"?")
-        return Target(path, query)
+        return Target(path, query, None)
     if target == b"*":
         return Target(target, b"")
     scheme, found, rest = target.partition(b"://")

@@ -217,17 +217,17 @@ def outbound(
     if listed or setting.names:
         dropped = listed | setting.names
         kept = [field for field in kept if field[0].lower() not in dropped]
-    lines = [b"%b: %b\r\n" % field for field in kept]
+    lines = [b"%b %b HTTP/1.1" % (method, target), *map(b": ".join, kept)]
     if b"host" not in setting.names:
-        lines.append(b"Host: %b\r\n" % (host or client_host or b""))
+        lines.append(b"Host: %b" % (host or client_host or b""))
     if client_host is None:
-        lines.append(b"%b\r\n" % peer)
+        lines.append(peer)
     else:
-        lines.append(b'%b;host="%b"\r\nX-Forwarded-Host: %b\r\n' % (peer, client_host, client_host))
-    text = b"".join(lines)
-    data = b"%b %b HTTP/1.1\r\n%b%bX-Request-Id: %b\r\n\r\n" % (method, target, text, setting.lines, request_id)
-    # Every line has its one break and no other control byte: those of the request line, the id and the end are the 3.
-    breaks = 3 + _PEER_BREAKS + len(lines) + len(setting.names) + (client_host is not None)
+        lines.append(b'%b;host="%b"\r\nX-Forwarded-Host: %b' % (peer, client_host, client_host))
+    lines.append(b"%bX-Request-Id: %b\r\n\r\n" % (setting.lines, request_id))
+    data = b"\r\n".join(lines)
+    # Every line has its one break and no other control byte: the last one's is the empty line's.
+    breaks = 1 + _PEER_BREAKS + len(lines) + len(setting.names) + (client_host is not None)
     if len(data.translate(None, _CONTROLS)) != len(data) - 2 * breaks:
         raise MalformedRequest("the request's head has control characters")
     return RequestHead(data, chunked)

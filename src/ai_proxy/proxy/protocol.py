@@ -6,6 +6,7 @@ lost client in the same step. It knows HTTP/1.1 and ASGI, and nothing of service
 
 The scope's extensions are what plain ASGI has no words for:
     ai_proxy.headers     request fields with names as they came
+    ai_proxy.fields      request fields by name in lower case
     ai_proxy.disconnect  register a callback that runs in the step in which the client is gone
     ai_proxy.abort       end the connection in the middle of a response
 """
@@ -158,7 +159,6 @@ class ProxyProtocol(HttpToolsProtocol):
         self._head_in_parts = False
         self._head_bytes = self._head_fed = 0
         self.url = b""
-        self.headers = []
         self._raw_headers = []
 
     @override
@@ -172,9 +172,7 @@ class ProxyProtocol(HttpToolsProtocol):
         if not self._in_head:
             self._count_trailer(name, value)
             return
-        value = value.rstrip()
-        self._raw_headers.append((name, value))
-        self.headers.append((name.lower(), value))
+        self._raw_headers.append((name, value.rstrip()))
 
     @override
     def on_headers_complete(self) -> None:
@@ -188,8 +186,9 @@ class ProxyProtocol(HttpToolsProtocol):
         path, query, authority = split_target(self.url)
         if authority is not None:
             self._set_host(authority)
-        fields = dict(self.headers)
-        check_head(version, self.headers, fields)
+        headers = [(name.lower(), value) for name, value in self._raw_headers]
+        fields = dict(headers)
+        check_head(version, headers, fields)
         raw_path = path.decode("ascii")
         scope: dict[str, Any] = {
             "type": "http",
@@ -201,7 +200,7 @@ class ProxyProtocol(HttpToolsProtocol):
             "raw_path": path,
             "query_string": query,
             "root_path": self.root_path,
-            "headers": self.headers,
+            "headers": headers,
             "client": self.client,
             "server": self.server,
             "state": self.app_state.copy(),
@@ -215,6 +214,7 @@ class ProxyProtocol(HttpToolsProtocol):
         )
         cycle.scope["extensions"] = {
             "ai_proxy.headers": self._raw_headers,
+            "ai_proxy.fields": fields,
             "ai_proxy.disconnect": cycle.on_disconnect,
             "ai_proxy.abort": cycle.abort,
             "http.response.trailers": {},
@@ -307,8 +307,6 @@ class ProxyProtocol(HttpToolsProtocol):
 
     def _set_host(self, authority: bytes) -> None:
         """An absolute-form target decides whom the request is for, whatever its Host says."""
-        self.headers = [(name, value) for name, value in self.headers if name != b"host"]
-        self.headers.append((b"host", authority))
         self._raw_headers = [(name, value) for name, value in self._raw_headers if name.lower() != b"host"]
         self._raw_headers.append((b"Host", authority))
 
@@ -324,7 +322,7 @@ class ProxyProtocol(HttpToolsProtocol):
 
     def _check_head_size(self) -> None:
         limits = self.limits
-        if len(self.headers) > limits.headers:
+        if len(self._raw_headers) > limits.headers:
             raise self._head_too_large()
         if self._head_in_parts or self._data_size > limits.head_bytes:
             self._head_bytes = sum(len(name) + len(value) + 4 for name, value in self._raw_headers)

@@ -51,14 +51,15 @@ class Request:
     )  # fmt: skip
 
     def __init__(self, scope: Mapping[str, Any], receive: Receive, send: Send, *, since: float, budget: Budget) -> None:
+        extensions: Mapping[str, Any] = scope.get("extensions") or {}
         self.scope = scope
+        self.fields: dict[bytes, bytes] = extensions.get("ai_proxy.fields") or dict(scope["headers"])
         self.send = send
         self.since = since
-        self.fields: dict[bytes, bytes] = dict(scope["headers"])
         self.path: bytes = scope["raw_path"]
         self.id = ""
         # For as long as it may end early
-        self._extensions: Mapping[str, Any] = scope.get("extensions") or {}
+        self._extensions = extensions
         self._task = asyncio.current_task()
         self._exchange: Exchange | None = None
         self._inbox: Inbox | None = None
@@ -71,7 +72,7 @@ class Request:
         self.ttfb_s: float | None = None
         self.ending: Ending | None = None
         # See from now on whether the client leaves
-        on_disconnect = self._extensions.get("ai_proxy.disconnect")
+        on_disconnect = extensions.get("ai_proxy.disconnect")
         if on_disconnect is not None:
             on_disconnect(self._client_gone)
         else:
