@@ -29,7 +29,7 @@ from ai_proxy.config.watch import Watcher
 from ai_proxy.control.journal import Journal
 from ai_proxy.control.plane import ControlPlane
 from ai_proxy.events import EventBus
-from ai_proxy.inventory import Inventory, detect
+from ai_proxy.inventory import Inventory, look_around
 from ai_proxy.logging import Logs, setup
 from ai_proxy.metrics import DeviceUse, Fleet, Metrics, exposition
 from ai_proxy.proxy.app import ProxyApp
@@ -267,7 +267,7 @@ class RootApp:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _start(self) -> None:
-        inventory = await asyncio.to_thread(detect, self._config)
+        inventory = await look_around(self._config)
         for problem in inventory.problems:
             logger.warning(problem)
         self._system = System(self._path, self._config, environ=self._environ, logs=self._logs, inventory=inventory)
