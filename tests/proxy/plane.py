@@ -8,16 +8,17 @@ from typing import Any
 
 from ai_proxy.config.models import Config
 from ai_proxy.logging import Access
-from ai_proxy.metrics import Metrics
+from ai_proxy.metrics import Ending, Metrics
 from ai_proxy.proxy.app import ProxyApp
 from ai_proxy.routing.table import RouteTable
 from ai_proxy.transport.pool import Pool
 from tests.fakes.gate import FakeGate
 from tests.fakes.upstream import Upstream
-from tests.proxy.serving import Serving, serving
+from tests.proxy.serving import Serving, serving, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+UPLOAD = b"POST /files/up HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 SERVICES: dict[str, Any] = {
     "chat": {"image": "i", "type": "vllm", "models": {"chat": None, "gpt": "Qwen/Qwen3"}},
@@ -102,3 +103,16 @@ def chat(model: object = "chat", **more: Any) -> bytes:
 def get(path: str, *fields: str) -> bytes:
     """A GET."""
     return "\r\n".join([f"GET {path} HTTP/1.1", "Host: ai.local", *fields, "\r\n"]).encode()
+
+
+def event(n: int) -> bytes:
+    """One event as a chunk."""
+    return b"9\r\ndata: %d\n\n\r\n" % n
+
+
+async def ended(proxy: Plane, ending: Ending) -> None:
+    """Wait for the first access entry, which must say this."""
+    await until(lambda: proxy.entries)
+    assert proxy.entries[0].ending is ending
+    assert proxy.gate.open == []
+    assert proxy.metrics.service(proxy.entries[0].service).in_flight == 0

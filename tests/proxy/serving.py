@@ -1,6 +1,7 @@
 """Our server protocol on a real socket, without uvicorn's process around it, and a client that speaks raw bytes."""
 
 import asyncio
+import json
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -15,6 +16,7 @@ from ai_proxy.proxy.limits import ConnectionLimits
 from ai_proxy.proxy.protocol import ProxyProtocol
 
 GUARD_S = 5.0
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 @dataclass(slots=True)
@@ -157,3 +159,35 @@ async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(GUARD_S):
         while not condition():
             await asyncio.sleep(0.001)
+
+
+async def connections(state: ServerState) -> list[ProxyProtocol]:
+    """The connections of a server, once there are any."""
+    await until(lambda: state.connections)
+    return list(state.connections)  # type: ignore[arg-type]  # uvicorn lists its own protocols only
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Answer with what was asked for."""
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        body += message["body"]
+        if not message["more_body"]:
+            break
+    headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+    raw = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["extensions"]["ai_proxy.headers"]]
+    about = {
+        "method": scope["method"],
+        "path": scope["path"],
+        "raw_path": scope["raw_path"].decode(),
+        "query": scope["query_string"].decode(),
+        "headers": headers,
+        "raw": raw,
+        "body": body.decode("latin-1"),
+    }
+    content = json.dumps(about).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(content))]})
+    await send({"type": "http.response.body", "body": content})

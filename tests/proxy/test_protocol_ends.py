@@ -1,0 +1,192 @@
+"""How a client connection ends: by the client, by a deadline, by a shutdown."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from ai_proxy.proxy.limits import ConnectionLimits
+from tests.proxy.serving import GET, GUARD_S, Client, connections, echo, serving, until
+
+# Clients that leave
+
+
+class Watcher:
+    """An app that says when its client has gone, and waits for what it is told to wait for."""
+
+    def __init__(self) -> None:
+        self.called = asyncio.Event()
+        self.gone = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        scope["extensions"]["ai_proxy.disconnect"](self.gone.set)
+        self.called.set()
+        await asyncio.wait_for(self.gone.wait(), GUARD_S)
+
+
+@pytest.mark.parametrize("how", ["close", "half_close", "reset"])
+async def test_1_14_a_client_that_leaves_is_told_to_the_app(how: str) -> None:
+    app = Watcher()
+    async with serving(app) as server, Client.to(server.port) as client:
+        await client.send(GET)
+        await app.called.wait()
+        if how == "reset":
+            client.reset()
+        elif how == "half_close":
+            client.writer.write_eof()
+        else:
+            client.writer.close()
+        await asyncio.wait_for(app.gone.wait(), GUARD_S)
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+async def test_2_a_client_that_leaves_is_noticed_while_its_socket_is_not_read(how: str) -> None:
+    app = Watcher()
+    async with serving(app) as server, Client.to(server.port) as client:
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\n" + b"x" * 200_000)
+        await app.called.wait()
+        (connection,) = await connections(server.state)
+        await until(lambda: connection.flow.read_paused)
+        client.reset() if how == "reset" else client.writer.close()
+        await asyncio.wait_for(app.gone.wait(), GUARD_S)
+
+
+async def test_15_a_client_that_leaves_with_requests_in_line_is_noticed() -> None:
+    app = Watcher()
+    async with serving(app) as server, Client.to(server.port) as client:
+        await client.send(GET * 3)
+        await app.called.wait()
+        client.writer.close()
+        await asyncio.wait_for(app.gone.wait(), GUARD_S)
+
+
+async def test_a_callback_registered_too_late_is_called_at_once() -> None:
+    called = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert (await receive())["type"] == "http.request"
+        assert (await receive())["type"] == "http.disconnect"
+        scope["extensions"]["ai_proxy.disconnect"](called.set)
+
+    async with serving(app) as server, Client.to(server.port) as client:
+        await client.send(GET)
+        (connection,) = await connections(server.state)
+        await until(lambda: connection._cycle is not None)
+        client.writer.close()
+        await asyncio.wait_for(called.wait(), GUARD_S)
+
+
+async def test_9_an_abort_leaves_a_chunked_body_without_its_end() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"ab", "more_body": True})
+        scope["extensions"]["ai_proxy.abort"]()
+
+    async with serving(app) as server, Client.to(server.port) as client:
+        await client.send(GET)
+        await client.head()
+        assert await client.rest() == b"2\r\nab\r\n"
+
+
+async def test_11_an_abort_to_http_1_0_is_a_reset() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"ab", "more_body": True})
+        scope["extensions"]["ai_proxy.abort"]()
+
+    async with serving(app) as server, Client.to(server.port) as client:
+        await client.send(b"GET / HTTP/1.0\r\n\r\n")
+        with pytest.raises(ConnectionResetError):
+            await client.rest()
+
+
+# Deadlines
+
+
+async def test_57_a_head_that_does_not_arrive_is_a_408() -> None:
+    async with serving(echo, ConnectionLimits(head_s=0.05)) as server, Client.to(server.port) as client:
+        answer = await client.ask(b"GET / HT")
+
+        assert (answer.status, json.loads(answer.body)["error"]["code"]) == (408, "client_too_slow")
+        assert await client.rest() == b""
+
+
+async def test_57_a_head_that_trickles_is_a_408_all_the_same() -> None:
+    async with serving(echo, ConnectionLimits(head_s=0.1)) as server, Client.to(server.port) as client:
+        await client.send(b"GET / HTTP/1.1\r\nA: ")
+
+        async def trickle() -> None:
+            while True:
+                await client.send(b"x")
+                await asyncio.sleep(0.01)
+
+        trickling = asyncio.create_task(trickle())
+        assert (await client.answer()).status == 408
+        trickling.cancel()
+
+
+async def test_57_a_body_that_stops_is_a_408() -> None:
+    async with serving(echo, ConnectionLimits(body_idle_s=0.05)) as server, Client.to(server.port) as client:
+        answer = await client.ask(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc")
+
+        assert answer.status == 408
+        assert await client.rest() == b""
+
+
+async def test_57_an_idle_connection_is_closed_without_a_word() -> None:
+    limits = ConnectionLimits(keep_alive_s=0.05)
+    async with serving(echo, limits) as server, Client.to(server.port) as client:
+        assert (await client.ask(GET)).status == 200
+        assert await client.rest() == b""
+
+
+async def test_a_slow_answer_outlives_the_deadlines_of_receiving() -> None:
+    go = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await go.wait()
+        await echo(scope, receive, send)
+
+    limits = ConnectionLimits(head_s=0.02, body_idle_s=0.02, keep_alive_s=0.02)
+    async with serving(app, limits) as server, Client.to(server.port) as client:
+        await client.send(GET)
+        (connection,) = await connections(server.state)
+        await until(lambda: connection._deadline._timer is None)
+        go.set()
+        assert (await client.answer()).status == 200
+
+
+async def test_a_client_that_takes_nothing_is_given_up() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        scope["extensions"]["ai_proxy.disconnect"](gone.set)
+        while not gone.is_set():
+            await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
+
+    gone = asyncio.Event()
+    async with serving(app, ConnectionLimits(stall_s=0.05)) as server, Client.to(server.port, limit=1024) as client:
+        await client.send(GET)
+        await asyncio.wait_for(gone.wait(), GUARD_S)
+
+
+# Shutdown
+
+
+async def test_62_shutdown_closes_idle_connections_and_lets_open_ones_finish() -> None:
+    go, called = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        called.set()
+        await go.wait()
+        await echo(scope, receive, send)
+
+    async with serving(app) as server, Client.to(server.port) as idle, Client.to(server.port) as busy:
+        await busy.send(GET)
+        await called.wait()
+        await until(lambda: len(server.state.connections) == 2)
+        await server.shut_down()
+        assert await idle.rest() == b""
+        go.set()
+        assert (await busy.answer()).header(b"connection") == b"close"
+        assert await busy.rest() == b""
