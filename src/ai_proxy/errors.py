@@ -30,7 +30,6 @@ place per plane (`proxy/replies.py`, `api/app.py`); nothing here knows of HTTP b
         └── UpstreamTooSlow         504  upstream_too_slow
 """
 
-from copy import copy
 from enum import StrEnum
 from typing import ClassVar, Self
 
@@ -79,7 +78,9 @@ class ProxyError(Exception):
 
     def renewed(self, *, service: str | None, retry_after_s: float | None) -> Self:
         """A fresh error with the same cause, for another waiter or another moment."""
-        renewed = copy(self)
+        # Not by copy(): it would call the constructor, whose arguments differ from error to error.
+        renewed = type(self).__new__(type(self), *self.args)
+        renewed.__dict__.update(self.__dict__)
         renewed.service, renewed.retry_after_s = service, retry_after_s
         return renewed
 
