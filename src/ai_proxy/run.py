@@ -5,6 +5,7 @@ It knows sockets, signals and uvicorn's settings, and nothing of what the app do
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -124,5 +125,5 @@ def _uvicorn_config(root: RootApp, config: Config) -> uvicorn.Config:
         server_header=False,
         date_header=False,
         backlog=BACKLOG,
-        timeout_graceful_shutdown=int(config.server.drain_timeout_s),
+        timeout_graceful_shutdown=math.ceil(config.server.drain_timeout_s),
     )

@@ -12,10 +12,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from loguru import logger
 from starlette.types import Receive, Scope, Send
@@ -27,6 +28,7 @@ from ai_proxy.config.models import Config, OnExit, RuntimeKind
 from ai_proxy.config.paths import find_config, proxy_name, state_dir
 from ai_proxy.config.watch import Watcher
 from ai_proxy.control.journal import Journal
+from ai_proxy.control.lock import InstanceLock
 from ai_proxy.control.plane import ControlPlane
 from ai_proxy.events import EventBus
 from ai_proxy.inventory import Inventory, look_around
@@ -119,7 +121,8 @@ class System:
             access=logs.access,
             states=self._model_state,
         )
-        self._following: asyncio.Task[None] | None = None
+        # The follower of the config file, and reloads that nobody waits for.
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         return f"<System of {self._path}: {self.plane!r}>"
@@ -127,28 +130,29 @@ class System:
     def start(self) -> None:
         """Take the services under control and follow the config file."""
         self.plane.boot(self._former_runtimes())
-        self._following = asyncio.create_task(self._follow_config(), name="follow config")
+        self._own(self._follow_config(), "follow config")
 
     async def aclose(self) -> None:
         """End everything, replicas included that are not to be kept."""
         self.closing.set()
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.wait({self._following})
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         try:
             await self.plane.aclose()
             if self.plane.config.server.on_exit is OnExit.STOP:
-                self._container_mark.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    self._container_mark.unlink()
         except TimeoutError:
             logger.error("Some services did not stop in time; the next start finds them")
         finally:
             await self._probe.aclose()
             await self.pool.aclose()
 
-    async def reload(self) -> None:
-        """Reload the config; a faulty one is reported by the bus and changes nothing."""
-        with contextlib.suppress(ConfigError):
-            await self.plane.reload()
+    def reload_soon(self) -> None:
+        """Reload the config; a no-op once the end has begun."""
+        if not self.closing.is_set():
+            self._own(self._reload(), "reload")
 
     async def exposition(self) -> bytes:
         """The metrics of this process in Prometheus' format; written in a thread, a thousand services take long."""
@@ -176,7 +180,10 @@ class System:
             # Costs 0.2 s to import; only who runs containers pays it.
             from ai_proxy.runtimes.docker.runtime import DockerRuntime  # noqa: PLC0415
 
-            self._container_mark.touch()
+            try:
+                self._container_mark.touch()
+            except OSError as error:  # serving goes on: only a later config without containers would not find these
+                logger.warning("Can't note in {} that containers may run: {}", self._state_dir, error)
             return DockerRuntime(name, docker_host=self._environ.get("DOCKER_HOST"))
 
         return {
@@ -202,13 +209,23 @@ class System:
         self.scheduler.tune(_settings(config))
         self.proxy.configure(config, RouteTable(config))
 
+    def _own(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reload(self) -> None:
+        # The bus has told what is wrong with a faulty file.
+        with contextlib.suppress(ConfigError):
+            await self.plane.reload()
+
     async def _follow_config(self) -> None:
         while True:
             try:
                 watcher = Watcher(self._path)
-                await self.reload()  # what changed after the last look at the file, and before this watch
+                await self._reload()  # what changed after the last look at the file, and before this watch
                 async for _ in watcher:
-                    await self.reload()
+                    await self._reload()
             except Exception:  # noqa: BLE001  # edits must not go unnoticed from now on
                 logger.exception("Can't follow {}: SIGHUP reloads it; trying again", self._path)
                 await asyncio.sleep(FOLLOW_RETRY_S)
@@ -234,7 +251,6 @@ class RootApp:
         self._system: System | None = None
         self._management: App | None = None
         self._importing: asyncio.Task[object] | None = None
-        self._reloading: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"<RootApp: {self._system or 'not started'!r}>"
@@ -275,7 +291,7 @@ class RootApp:
         self._proxy = self._system.proxy
         _calm_collector()
         if threading.current_thread() is threading.main_thread():
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._system.reload_soon)
         # FastAPI takes a third of a second to import: nobody waits for that before the first request is served.
         self._importing = asyncio.create_task(asyncio.to_thread(import_module, "ai_proxy.api.app"))
 
@@ -285,14 +301,10 @@ class RootApp:
         if self._system is not None:
             await self._system.aclose()
 
-    def _hang_up(self) -> None:
-        if self._system is not None:
-            self._reloading = asyncio.create_task(self._system.reload(), name="reload on SIGHUP")
-
     async def _manage(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._management is None:
             if self._importing is not None:
-                await self._importing
+                await asyncio.shield(self._importing)  # a client that leaves must not end it for the others
             self._management = self._create_management()
         await self._management(scope, receive, send)
 
@@ -307,9 +319,14 @@ class RootApp:
 
 
 def create_app() -> App:
-    """Make the app from the config file that is found, for `uvicorn --factory ai_proxy.server:create_app`."""
+    """Make the app from the config file that is found, for `uvicorn --factory ai_proxy.server:create_app`.
+
+    Raises:
+        AlreadyRunning: Another proxy of the same name lives; a second worker of the same server is one.
+    """
     path = find_config(None, os.environ, Path.cwd())
     config = load(path, os.environ)
+    InstanceLock(state_dir(path, config, os.environ))  # held until the process ends
     root = RootApp(path, config, os.environ, setup(config.log.level, config.log.format, access=config.log.access))
 
     # uvicorn takes what is no coroutine function for an app of ASGI 2.
