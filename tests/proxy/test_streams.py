@@ -7,7 +7,7 @@ import pytest
 from ai_proxy.metrics import Ending
 from tests.fakes.upstream import Peer, Upstream, answering, answering_once
 from tests.proxy.plane import EVENTS, OK, UPLOAD, chat, ended, event, get, plane
-from tests.proxy.serving import Client, until
+from tests.proxy.serving import Client, connections, until
 
 MIB = 1024 * 1024
 
@@ -155,3 +155,29 @@ async def test_50_an_upstream_s_trailers_reach_the_client() -> None:
     async with Upstream(answering(response)) as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
         assert (await client.ask(get("/files/a"))).trailers == [(b"X-Sum", b"1")]
         assert (await client.ask(b"GET /files/a HTTP/1.0\r\n\r\n")).body == b"a"
+
+
+async def test_nothing_is_lost_of_a_response_that_arrives_while_its_head_waits_for_the_client() -> None:
+    paused, go_on = asyncio.Event(), asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await paused.wait()
+        await peer.send(EVENTS + event(1))
+        await go_on.wait()
+        await peer.send(event(2) + b"0\r\n\r\n")
+        await peer.wait_eof()
+
+    async with Upstream(script) as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
+        await client.send(chat(stream=True))
+        await upstream.accepted(1)
+        (connection,) = await connections(proxy.serving.state)
+        connection.pause_writing()
+        paused.set()
+        (lane,) = proxy.pool._lanes.values()
+        (line,) = lane.connections
+        await until(lambda: line._exchange and line._exchange.status and not line._exchange._buffered)
+        go_on.set()
+        await until(lambda: proxy.pool.idle)
+        connection.resume_writing()
+        assert (await client.answer()).body == b"data: 1\n\ndata: 2\n\n"

@@ -64,17 +64,21 @@ async def relay(exchange: Exchange, request: Request, settings: ServiceSettings)
         data = exchange.read_nowait()
     except TransportError as error:
         raise as_ours(error, request) from error
+    # Asked right after each read: by the time a slow client has taken the data, more may have come, and the end.
+    ends = exchange.complete
     start = _start(exchange, request, settings, body_follows=data is not None)
     await request.send(start)
     last = b""
     try:
         if data is None:
             data = await exchange.read()
-        while not exchange.complete:
+            ends = exchange.complete
+        while not ends:
             request.sent += len(data)
             await request.send({"type": "http.response.body", "body": data, "more_body": True})
             last = data
             data = await exchange.read()
+            ends = exchange.complete
     except (TransportError, ProxyError) as error:
         await _break_off(exchange, request, error, last)
         return
