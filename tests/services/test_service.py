@@ -382,6 +382,24 @@ class Deaf(FakeRuntime):
         raise RuntimeUnavailable("no such socket")
 
 
+@pytest.mark.parametrize(("said_at_s", "told"), [(100, "has not moved"), (500, "still moved")], ids=["stuck", "slow"])
+@virtual_time
+async def test_a_replica_that_is_stuck_reads_differently_from_one_that_is_too_slow(said_at_s: int, told: str) -> None:
+    owner, runtime, probe = RecordingOwner(), FakeRuntime(), FakeProbe()
+    probe.status["small"] = 503
+    service = service_of(owner, runtime, probe)
+    service.run(Action.LAUNCH, PLACE)
+    await owner.next()
+    service.run(Action.PROBE, PLACE)
+    await asyncio.sleep(said_at_s)
+    runtime.say("small", "loading 7 %")
+    failure = await owner.failure(within_s=601)
+    assert str(failure).endswith(f"answered 503; its log {told} in the last 150 s")
+    assert failure.log_tail == ("loading 7 %",)
+    service.run(Action.STOP, PLACE)
+    await owner.next()
+
+
 @virtual_time
 async def test_the_first_to_end_cancels_the_others_and_waits_for_them() -> None:
     cleaned = []

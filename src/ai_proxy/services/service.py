@@ -29,6 +29,8 @@ STOP_RETRY_S = 2.0
 STOP_MARGIN_S = 30.0
 LOG_DEADLINE_S = 2.0
 LOG_LINES = 20
+LATE = 3 / 4
+"""Of a start-up deadline: a log that stands still from then on tells a replica that is stuck from one that is slow."""
 
 
 class Owner(Protocol):
@@ -193,17 +195,23 @@ class Service:
 
     async def _until_ready(self, instance: Instance) -> None:
         path, headers, timeout_s = health_path_of(self.config), self.config.headers, start_timeout_of(self.config)
-        seen = Finding(0, "not probed yet")
+        seen, clock = Finding(0, "not probed yet"), asyncio.get_running_loop().time
+        late_at, late_tail = clock() + LATE * timeout_s, None
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
                     seen = await self._probe.health(instance, path, headers)
                     if is_ready(self.config, seen.status):
                         return
+                    if late_tail is None and clock() >= late_at:
+                        late_tail = await self._log_tail(instance)
                     await asyncio.sleep(PROBE_EVERY_S)
         except TimeoutError:
             tail = await self._log_tail(instance)
             message = f"{self.id} was not ready within {timeout_s:g} s (health.start_timeout_s): {seen.detail}"
+            if late_tail is not None and self.config.kind is not RuntimeKind.EXTERNAL:
+                moved = "has not moved" if tail == late_tail else "still moved"
+                message += f"; its log {moved} in the last {timeout_s * (1 - LATE):g} s"
             raise StartFailed(message, log_tail=tail, service=self.id) from None
 
     async def _until_exit(self, instance: Instance, when: str) -> Never:
