@@ -7,7 +7,7 @@ import pytest
 from ai_proxy.metrics import Ending
 from tests.fakes.upstream import Peer, Upstream
 from tests.proxy.plane import EVENTS, UPLOAD, chat, ended, event, plane
-from tests.proxy.serving import Client, until
+from tests.proxy.serving import Client, connections, until
 
 MIB = 1024 * 1024
 
@@ -72,6 +72,27 @@ async def test_2_a_client_that_leaves_during_its_upload_closes_the_upstream(paus
             await peer.gone()
         await ended(proxy, Ending.CLIENT_GONE)
         await until(lambda: not proxy.pool.active)
+
+
+async def test_2_a_client_that_leaves_before_it_took_the_last_piece_has_left() -> None:
+    go_on = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(EVENTS, event(1))
+        await go_on.wait()
+        await peer.send(event(2) + b"0\r\n\r\n")
+        await peer.wait_eof()
+
+    async with Upstream(script) as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
+        await client.send(chat(stream=True))
+        await client.head()
+        (connection,) = await connections(proxy.serving.state)
+        connection.pause_writing()
+        go_on.set()
+        await until(lambda: proxy.pool.idle)
+        client.reset()
+        await ended(proxy, Ending.CLIENT_GONE)
 
 
 async def test_3_a_client_that_leaves_the_queue_is_forgotten() -> None:

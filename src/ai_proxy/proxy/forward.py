@@ -83,10 +83,10 @@ async def relay(exchange: Exchange, request: Request, settings: ServiceSettings)
         await _break_off(exchange, request, error, last)
         return
     request.sent += len(data)
-    request.ending = Ending.DONE
     await request.send({"type": "http.response.body", "body": data, "more_body": False})
     if start["trailers"]:
         await request.send({"type": "http.response.trailers", "headers": exchange.trailers, "more_trailers": False})
+    request.ending = Ending.DONE
 
 
 def _start(exchange: Exchange, request: Request, settings: ServiceSettings, *, body_follows: bool) -> dict[str, Any]:
