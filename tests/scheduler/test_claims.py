@@ -229,6 +229,18 @@ def test_an_engine_that_works_on_is_asked_once() -> None:
     assert world.asked == set()
 
 
+def test_an_engine_is_asked_before_it_is_stopped_for_being_idle() -> None:
+    world = ready(one_gpu("a", tells_work=True, idle_timeout_s=60.0), "a")
+    world.ask("a")
+    world.now += 1
+    world.close()
+    world.advance(61)
+    assert (world.at("a"), world.asked) == (State.READY, {"a"})
+    world.tell("a", busy=False)
+    world.advance(0)
+    assert world.at("a") is State.STOPPING
+
+
 def test_an_engine_that_drains_is_asked_too() -> None:
     world = ready(one_gpu("a", "b", tells_work=True), "a")
     world.ask("a")

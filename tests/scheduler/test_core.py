@@ -193,7 +193,7 @@ def test_a_request_that_ends_after_the_idle_time_starts_it_anew() -> None:
 
 
 def test_a_job_that_goes_on_without_a_request_keeps_it_from_idling_out() -> None:
-    world = ready(one_gpu("a", idle_timeout_s=60.0), "a")
+    world = ready(one_gpu("a", tells_work=True, idle_timeout_s=60.0), "a")
     world.tell("a", busy=True)
     world.advance(500)
     world.tell("a", busy=False)

@@ -237,10 +237,14 @@ def _look(turn: Turn, replica: Replica) -> None:
 
 def _idle_out(turn: Turn, replica: Replica) -> None:
     live, timeout_s = replica.live, replica.spec.idle_timeout_s
-    if live is None or timeout_s is None or not replica.is_idle or turn.now < live.last_used + timeout_s:
+    if live is None or timeout_s is None or live.open or turn.now < live.last_used + timeout_s:
         turn.rearm_idle(replica)
-    elif not replica.spec.pinned:
+    elif replica.spec.pinned or replica.state is not State.READY:
+        return
+    elif live.is_idle:
         turn.move(replica, machine.Event.UNWANTED, f"idle for {turn.now - live.last_used:.0f} s", Eviction.IDLE)
+    else:
+        turn.doubt(replica.spec.id, live)
 
 
 def _timeout(turn: Turn, replica: Replica, waiter: Waiter) -> WaitTimeout:

@@ -95,8 +95,8 @@ class Turn:
         live, timeout_s = replica.live, replica.spec.idle_timeout_s
         if live is None or replica.state is not State.READY:
             return
-        live.idle_armed = timeout_s is None or replica.spec.pinned or live.is_idle
-        if timeout_s is not None and live.is_idle and not replica.spec.pinned:
+        live.idle_armed = timeout_s is None or replica.spec.pinned or not live.open
+        if timeout_s is not None and not live.open and not replica.spec.pinned:
             self.state.arm(live.last_used + timeout_s, replica.spec.id)
 
     def dequeue(self, waiter: Waiter) -> None:
