@@ -86,6 +86,7 @@ class Proxy:
         self.port = 0
         self._environ = {**os.environ, **(environ or {}), MARK: self.name}
         self._stderr = stderr
+        self._log_begins = 0
         self._good_ends: tuple[int, ...] = (0,)
         self._process: subprocess.Popen[bytes]
         self.configure(settings)
@@ -110,6 +111,7 @@ class Proxy:
             self._spawn((*serve, "--port", str(self.port)))
             until(self._takes_connections)
             return self
+        self._log_begins = len(self.log)
         self._spawn((*serve, "--port", "0"))
         line = until(lambda: self._said("Listening on http://") or self._ended_early(), lambda: self.log)
         self.port = int(line.split("http://")[1].split(",")[0].rsplit(":", 1)[1])
@@ -184,7 +186,7 @@ class Proxy:
     @property
     def log(self) -> str:
         """All that it has logged."""
-        return self._log_file.read_text("utf-8", "replace")
+        return self._log_file.read_text("utf-8", "replace") if self._log_file.exists() else ""
 
     @property
     def rss_mb(self) -> float:
@@ -259,7 +261,7 @@ class Proxy:
         return self.folder / "log"
 
     def _said(self, words: str) -> str:
-        return next((line for line in self.log.splitlines() if words in line), "")
+        return next((line for line in self.log[self._log_begins :].splitlines() if words in line), "")
 
     def _takes_connections(self) -> bool:
         try:
