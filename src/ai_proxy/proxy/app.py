@@ -12,6 +12,8 @@ from functools import lru_cache
 from itertools import count
 from typing import Any, Final
 
+from loguru import logger
+
 from ai_proxy.config.models import Config
 from ai_proxy.errors import Draining, ProxyError, UpgradeNotSupported
 from ai_proxy.gate import Gate, Grant, RequestInfo
@@ -101,6 +103,9 @@ class ProxyApp:
             request.ending = Ending.CLIENT_GONE
         except ProxyError as error:
             await self._apologise(request, error)
+        except Exception:  # noqa: BLE001 (whatever it is, client and books are told, under this request's id)
+            logger.bind(request_id=request.id, service=request.service).exception("a request met a bug in the proxy")
+            await self._apologise(request, ProxyError("something went wrong in the proxy; its log says what"))
         finally:
             await request.aclose()
             self._books.close(request)
@@ -201,6 +206,10 @@ class ProxyApp:
 
     async def _apologise(self, request: Request, error: ProxyError) -> None:
         request.ending = Ending.REFUSED
+        if request.status:
+            # Too late for words: a response has begun.
+            request.abort()
+            return
         if error.service is None:
             error.service = request.service
         request.status, headers, content = reply(error, request.id, dialect_of(request.path))
