@@ -1,6 +1,5 @@
 """Requests through the whole data plane."""
 
-import asyncio
 import json
 
 import pytest
@@ -10,7 +9,7 @@ from ai_proxy.errors import QueueFull
 from ai_proxy.metrics import Ending
 from ai_proxy.routing.table import RouteTable
 from ai_proxy.transport.origin import Origin
-from tests.fakes.upstream import Peer, Upstream, answering, answering_once
+from tests.fakes.upstream import Upstream, answering, answering_once
 from tests.proxy.plane import OK, SERVICES, chat, get, plane, post
 from tests.proxy.serving import Client, until
 
@@ -319,36 +318,6 @@ async def test_42_options_star_is_answered() -> None:
 
     assert answer.status == 204
     assert b"POST" in (answer.header(b"allow") or b"")
-
-
-# Held bodies
-
-
-async def test_bodies_beyond_the_budget_wait_until_others_are_let_go() -> None:
-    release = asyncio.Event()
-
-    async def script(peer: Peer) -> None:
-        while await peer.read_request():
-            await release.wait()
-            await peer.send(OK)
-
-    body = b'{"model": "chat", "x": "' + b"x" * 700_000 + b'"}'
-    async with (
-        Upstream(script) as upstream,
-        plane(upstream, server={"max_buffered_mb": 1}) as proxy,
-        Client.to(proxy.port) as first,
-        Client.to(proxy.port) as second,
-    ):
-        await first.send(post("/v1/chat/completions", body))
-        await upstream.accepted(1)
-        second.writer.write(post("/v1/chat/completions", body))
-        await until(lambda: proxy.app._budget._waiting)
-        assert proxy.gate.granted == 1
-        release.set()
-        assert (await first.answer()).status == 200
-        assert (await second.answer()).status == 200
-
-    assert proxy.app._budget.taken == 0
 
 
 # The books

@@ -178,6 +178,9 @@ class ProxyApp:
                 setting=of_service.setting,
             )
             exchange = await send(self._pool, grant.origin, head, request, of_service, body=outgoing.content)
+            # Sent: a long answer must not keep its question in memory, nor others waiting for that room.
+            del outgoing
+            request.body.close()
             try:
                 request.attach(exchange)
                 request.ttfb_s = self._clock() - request.since

@@ -156,8 +156,13 @@ class RequestBody:
 
     async def _stream(self, first: bytes) -> AsyncIterator[bytes]:
         yield first
+        form = self._finder if isinstance(self._finder, MultipartFinder) else None
         while not self._complete:
-            yield await self._next()
+            chunk = await self._next()
+            if form is not None:
+                # A second model would be the first to some engines: who may use one could then ask for another.
+                form.feed(chunk)
+            yield chunk
 
 
 def _check_size(size: int, max_bytes: int) -> None:
