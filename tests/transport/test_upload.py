@@ -265,3 +265,11 @@ async def test_an_upload_is_never_repeated(pool: Pool) -> None:
         assert first.complete
         with pytest.raises(UpstreamClosed):
             await pool.send(upstream.origin, head, Source(b"hello", endless=True).pieces(), method=b"PUT")
+
+
+async def test_a_streamed_body_without_framing_is_refused_and_keeps_no_place_in_the_pool(pool: Pool) -> None:
+    async with Upstream(answering(OK)) as upstream:
+        with pytest.raises(WriteError, match="Content-Length"):
+            await pool.send(upstream.origin, b"POST / HTTP/1.1\r\n\r\n", Source(b"x").pieces(), method=b"POST")
+
+        assert (pool.active, pool.idle) == (0, 1)

@@ -16,6 +16,7 @@ from ai_proxy.transport.errors import (
     ProtocolError,
     TransportError,
     UpstreamClosed,
+    WriteError,
     WriteTimeout,
 )
 from ai_proxy.transport.exchange import Exchange
@@ -117,7 +118,11 @@ class Connection(asyncio.Protocol):
             WriteError: A streamed body has no declared framing; nothing was sent.
         """
         streamed = body is not None and not isinstance(body, bytes)
-        length = declared_length(head) if streamed and not chunked else None
+        try:
+            length = declared_length(head) if streamed and not chunked else None
+        except WriteError:
+            self._owner.released(self)
+            raise
         reader = ResponseReader(self._limits, bodiless=method == b"HEAD", on_informational=on_informational)
         exchange = Exchange(self._loop, self, reader, timeouts, high_water_bytes=self._limits.high_water_bytes)
         self._exchange = exchange
