@@ -131,6 +131,22 @@ class Cycle:
 
     # What the app may do beyond ASGI
 
+    def extend(self, raw_headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes]) -> None:
+        """Put into the scope what plain ASGI has no words for.
+
+        Args:
+            raw_headers: Request fields with names as they came: `ai_proxy.headers`.
+            fields: The same by name in lower case: `ai_proxy.fields`.
+        """
+        self.scope["extensions"] = {
+            "ai_proxy.headers": raw_headers,
+            "ai_proxy.fields": fields,
+            "ai_proxy.disconnect": self.on_disconnect,
+            "ai_proxy.abort": self.abort,
+            "ai_proxy.push": self.push,
+            "http.response.trailers": {},
+        }
+
     def on_disconnect(self, callback: Callable[[], None] | None) -> None:
         """Call `callback` in the same step in which the client is seen to be gone; None: no longer."""
         self._on_disconnect = callback
@@ -141,6 +157,15 @@ class Cycle:
         """End the connection in the middle of the response, so that the client knows it."""
         if not self.response_complete:
             self._line.break_off(reset=self._framing is Framing.CLOSE)
+
+    def push(self, data: bytes) -> bool:
+        """Write a piece of the body now, without a message; False: the client takes no more for now.
+
+        Only between `http.response.start` and the last `http.response.body`.
+        """
+        if not self.disconnected:
+            self._write_body(data, more=True)
+        return not self._line.flow.write_paused
 
     # ASGI interface
 

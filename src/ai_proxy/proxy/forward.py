@@ -68,19 +68,18 @@ async def relay(exchange: Exchange, request: Request, settings: ServiceSettings)
     ends = exchange.complete
     start = _start(exchange, request, settings, body_follows=data is not None)
     await request.send(start)
-    last = b""
+    request.status = exchange.status
+    sink = request.sink
     try:
         if data is None:
-            data = await exchange.read()
+            data = await exchange.read(sink)
             ends = exchange.complete
         while not ends:
-            request.sent += len(data)
-            await request.send({"type": "http.response.body", "body": data, "more_body": True})
-            last = data
-            data = await exchange.read()
+            await request.send_piece(data)
+            data = await exchange.read(sink)
             ends = exchange.complete
     except (TransportError, ProxyError) as error:
-        await _break_off(exchange, request, error, last)
+        await _break_off(exchange, request, error)
         return
     request.sent += len(data)
     await request.send({"type": "http.response.body", "body": data, "more_body": False})
@@ -90,7 +89,6 @@ async def relay(exchange: Exchange, request: Request, settings: ServiceSettings)
 
 
 def _start(exchange: Exchange, request: Request, settings: ServiceSettings, *, body_follows: bool) -> dict[str, Any]:
-    request.status = exchange.status
     may_have_trailers = exchange.reader.phase is Phase.CHUNKED or bool(exchange.trailers)
     headers = inbound(exchange.headers, request_id=request.id.encode("ascii"), service=settings.label)
     headers.append((b"server-timing", _timing(request)))
@@ -103,13 +101,13 @@ def _start(exchange: Exchange, request: Request, settings: ServiceSettings, *, b
     }
 
 
-async def _break_off(exchange: Exchange, request: Request, error: TransportError | ProxyError, last: bytes) -> None:
+async def _break_off(exchange: Exchange, request: Request, error: TransportError | ProxyError) -> None:
     """End a response that can't be completed; a stream of events is told why first."""
     request.ending = Ending.UPSTREAM_SLOW if isinstance(error, DeadlineExceeded) else Ending.UPSTREAM_BROKE
     if _is_event_stream(exchange):
         event = sse_event(as_ours(error, request), request.id, dialect_of(request.path))
         # An event that was cut off would swallow ours.
-        gap = b"" if last.endswith(_EVENT_END) or not last else _EVENT_END
+        gap = b"" if request.last.endswith(_EVENT_END) or not request.last else _EVENT_END
         await request.send({"type": "http.response.body", "body": gap + event, "more_body": True})
     request.abort()
 

@@ -3,12 +3,6 @@
 Where it differs from its base: nothing lenient in the parser; a request is refused before an app sees it if its
 target, Host or framing leaves room for two readings; every wait for the client has a deadline; the app is told of a
 lost client in the same step. It knows HTTP/1.1 and ASGI, and nothing of services.
-
-The scope's extensions are what plain ASGI has no words for:
-    ai_proxy.headers     request fields with names as they came
-    ai_proxy.fields      request fields by name in lower case
-    ai_proxy.disconnect  register a callback that runs in the step in which the client is gone
-    ai_proxy.abort       end the connection in the middle of a response
 """
 
 import asyncio
@@ -212,13 +206,7 @@ class ProxyProtocol(HttpToolsProtocol):
             expects_continue=fields.get(b"expect", b"").lower() == b"100-continue",
             buffer_bytes=self.limits.buffer_bytes,
         )
-        cycle.scope["extensions"] = {
-            "ai_proxy.headers": self._raw_headers,
-            "ai_proxy.fields": fields,
-            "ai_proxy.disconnect": cycle.on_disconnect,
-            "ai_proxy.abort": cycle.abort,
-            "http.response.trailers": {},
-        }
+        cycle.extend(self._raw_headers, fields)
         self._reading = cycle
         if self._cycle is None or self._cycle.response_complete:
             self._begin(cycle)

@@ -40,14 +40,15 @@ class Request:
         model: Name that the client gave, once read.
         status: Status sent to the client; 0 before.
         sent: Body bytes sent to the client.
+        last: The piece of the body that was sent last.
         queue_s: How long it waited for a grant.
         ttfb_s: From its head to its answer's head.
         ending: Why it ended.
     """
 
     __slots__ = (
-        "_exchange", "_extensions", "_inbox", "_task", "body", "ending", "fields", "id", "model", "path", "queue_s",
-        "scope", "send", "sent", "service", "since", "status", "ttfb_s",
+        "_exchange", "_extensions", "_inbox", "_push", "_task", "body", "ending", "fields", "id", "last", "model",
+        "path", "queue_s", "scope", "send", "sent", "service", "since", "status", "ttfb_s",
     )  # fmt: skip
 
     def __init__(self, scope: Mapping[str, Any], receive: Receive, send: Send, *, since: float, budget: Budget) -> None:
@@ -78,6 +79,9 @@ class Request:
         else:
             self._inbox = Inbox(receive, self._client_gone)
             receive = self._inbox.receive
+        # Write pieces of the response without a message each, where the server can
+        self._push: Callable[[bytes], bool] | None = extensions.get("ai_proxy.push")
+        self.last = b""
         self.body = RequestBody(receive, self.fields, budget)
 
     def __repr__(self) -> str:
@@ -93,6 +97,17 @@ class Request:
     def takes_trailers(self) -> bool:
         """Whether the client's server passes trailer fields on."""
         return "http.response.trailers" in self._extensions and self.scope["http_version"] != "1.0"
+
+    @property
+    def sink(self) -> Callable[[bytes], bool] | None:
+        """Passes pieces of the response on in the step in which they arrive; None where the server can't."""
+        return None if self._push is None else self._pass_on
+
+    async def send_piece(self, data: bytes) -> None:
+        """Send a piece of the response's body, of which more follows."""
+        self.sent += len(data)
+        self.last = data
+        await self.send({"type": "http.response.body", "body": data, "more_body": True})
 
     def attach(self, exchange: Exchange) -> None:
         """Close this exchange in the step in which the request ends early."""
@@ -126,6 +141,12 @@ class Request:
         self._task = None
         if self._inbox is not None:
             await self._inbox.aclose()
+
+    def _pass_on(self, data: bytes) -> bool:
+        assert self._push is not None  # noqa: S101 (else there is no sink)
+        self.sent += len(data)
+        self.last = data
+        return self._push(data)
 
     def _client_gone(self) -> None:
         self._end(Ending.CLIENT_GONE)

@@ -254,9 +254,8 @@ class Connection(asyncio.Protocol):
             self._upload.cancel()
         if reader.phase is Phase.DONE:
             self._finish(exchange, reader)
-        if body:
-            exchange.gain(body)
-        exchange.wake()
+        if not body or exchange.gain(body):
+            exchange.wake()
 
     def eof_received(self) -> None:
         """Take the upstream's FIN: the end of a close-delimited body, else the end too early."""

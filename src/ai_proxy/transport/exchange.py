@@ -5,6 +5,7 @@ connection only as something to pause, resume, time and give up; it parses nothi
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from ai_proxy.transport.errors import ExchangeClosed
@@ -12,6 +13,9 @@ from ai_proxy.transport.framing import Headers
 from ai_proxy.transport.head import reason_of
 from ai_proxy.transport.limits import Timeouts
 from ai_proxy.transport.reader import Phase, ResponseReader
+
+type Sink = Callable[[bytes], bool]
+"""Takes bytes of a body in the step in which they are read; False: it takes no more for now."""
 
 
 class Line(Protocol):
@@ -42,7 +46,7 @@ class Exchange:
     """
 
     __slots__ = (
-        "_buffered", "_chunks", "_error", "_high_water", "_line", "_loop", "_paused", "_waiter",
+        "_buffered", "_chunks", "_error", "_high_water", "_line", "_loop", "_paused", "_sink", "_waiter",
         "reader", "timeouts",
     )  # fmt: skip
 
@@ -67,6 +71,7 @@ class Exchange:
         self._buffered = 0
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._sink: Sink | None = None
 
     def __repr__(self) -> str:
         phase = self.reader.phase.name.lower()
@@ -104,8 +109,12 @@ class Exchange:
 
     # The owner's side
 
-    async def read(self) -> bytes:
+    async def read(self, sink: Sink | None = None) -> bytes:
         """Return the body bytes that have arrived, waiting for some if there are none.
+
+        Args:
+            sink: Given what arrives while this waits, so that only what it did not take, or what is the
+                body's last, wakes the reader.
 
         Returns:
             At least one byte, or `b""` at the end of the body.
@@ -116,7 +125,11 @@ class Exchange:
         while (data := self.read_nowait()) is None:
             if self._line is not None:
                 self._line.expect_bytes(self.timeouts.idle_s)
-            await self.wait()
+            self._sink = sink
+            try:
+                await self.wait()
+            finally:
+                self._sink = None
         return data
 
     def read_nowait(self) -> bytes | None:
@@ -176,13 +189,20 @@ class Exchange:
         """Whether the owner waits for bytes."""
         return self._waiter is not None
 
-    def gain(self, body: bytes) -> None:
-        """Take bytes of the body."""
+    def gain(self, body: bytes) -> bool:
+        """Take bytes of the body; say whether the owner must look at them."""
+        sink, line = self._sink, self._line
+        if sink is not None and line is not None and not self._chunks:
+            if not sink(body):
+                self._sink = None
+            line.expect_bytes(self.timeouts.idle_s)
+            return False
         self._chunks.append(body)
         self._buffered += len(body)
         if self._buffered > self._high_water and not self._paused and self._line is not None:
             self._paused = True
             self._line.pause_reading()
+        return True
 
     def wake(self) -> None:
         """Let the waiting owner look again."""
