@@ -10,6 +10,15 @@ def test_a_port_with_a_server_is_not_free() -> None:
         assert not is_free(server.getsockname()[1])
 
 
+def test_a_port_whose_server_has_just_ended_is_free_though_a_connection_of_it_lingers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(server.getsockname()) as client:
+            server.accept()[0].close()
+            assert client.recv(1) == b""
+    assert is_free(port)
+
+
 def test_a_free_port_can_be_bound() -> None:
     port = free_port(avoid=())
     with socket.create_server(("127.0.0.1", port)):

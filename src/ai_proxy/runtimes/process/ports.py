@@ -18,6 +18,8 @@ _TRIES = 50
 def is_free(port: int) -> bool:
     """Whether a server could bind the port now, on any address."""
     with socket.socket() as probe:
+        # As servers do: connections of the former one that linger (TIME_WAIT, a minute) are in nobody's way.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("", port))
         except OSError as error:
