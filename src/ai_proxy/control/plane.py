@@ -25,7 +25,7 @@ from ai_proxy.services.machine import State
 from ai_proxy.services.probe import Probe
 from ai_proxy.services.service import Service
 
-STOP_DEADLINE_S = 90.0
+STOP_MARGIN_S = 60.0
 CLOSE_DEADLINE_S = 10.0
 
 
@@ -136,7 +136,7 @@ class ControlPlane:
             task.cancel()
         await asyncio.gather(*adopting, return_exceptions=True)
         try:
-            async with asyncio.timeout(STOP_DEADLINE_S):
+            async with asyncio.timeout(_stop_deadline_s(self.config)):
                 await self.scheduler.shut_down(self._kept())
         finally:
             await _in_time(self.scheduler.aclose(), "the services' tasks")
@@ -320,6 +320,16 @@ class ControlPlane:
         if hands is None or replica is None or config is None:
             return None
         return View(service, config, replica, hands.doing)
+
+
+def _stop_deadline_s(config: Config) -> float:
+    """How long all services may take to stop: as long as the most patient of them, and a margin for the runtimes.
+
+    Example:
+        >>> _stop_deadline_s(Config(services={"a": {"image": "x"}, "b": {"image": "x", "stop_grace_period": "3m"}}))
+        240.0
+    """
+    return STOP_MARGIN_S + max((service.stop_grace_period for service in config.services.values()), default=0.0)
 
 
 def _summary(change: Change) -> str:
