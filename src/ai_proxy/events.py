@@ -6,7 +6,7 @@ and is told how many. The bus knows nothing of who publishes or of how events ar
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -136,15 +136,6 @@ class EventBus:
     def listen(self, listener: Callable[[Event], None]) -> None:
         """Call `listener` with each event, synchronously, for as long as the bus lives."""
         self._listeners.append(listener)
-
-    async def subscribe(self, limit: int = 256) -> AsyncIterator[Event]:
-        """Yield events from now on until the iterator is closed."""
-        subscription = self.open(limit)
-        try:
-            while True:
-                yield await subscription.next()
-        finally:
-            self.close(subscription)
 
     def open(self, limit: int = 256) -> Subscription:
         """Start a subscription that the caller closes with `close`."""
