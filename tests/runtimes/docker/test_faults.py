@@ -119,6 +119,21 @@ async def test_a_start_cancelled_while_the_engine_hangs_ends_soon_and_is_undone_
     await until(lambda: docker_engine.labelled(LABEL) == [])
 
 
+async def test_a_start_cancelled_while_the_engine_is_slow_ends_when_the_container_is_gone(
+    docker_engine: DockerHost, relay: DockerRelay, make_docker_runtime: MakeRuntime
+) -> None:
+    """Its room is given to another then."""
+    runtime = make_docker_runtime(docker_engine, NAME, docker_host=relay.host, deadlines=Deadlines(start_s=5.5))
+    slow = relay.spoil(START, Spoil.HANG)
+    start = asyncio.create_task(runtime.start(tiny_spec(), ignore))
+    async with asyncio.timeout(2 * GUARD_S):
+        await slow.hit.wait()
+        start.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await start
+    assert docker_engine.labelled(LABEL) == []
+
+
 async def test_a_stop_that_hangs_or_is_refused_says_that_the_replica_may_still_run(
     impatient: DockerRuntime, relay: DockerRelay, docker_engine: DockerHost
 ) -> None:

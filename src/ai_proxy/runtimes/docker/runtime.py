@@ -34,7 +34,6 @@ from ai_proxy.runtimes.docker.spec import (
 )
 from ai_proxy.runtimes.docker.state import ContainerState
 
-_UNDO_S = 5
 _RETRY_S = 1
 _LOOK_AGAIN_S = 30
 _ENDS_KEPT = 256
@@ -83,7 +82,9 @@ class DockerRuntime:
             return await asyncio.shield(launch)
         except asyncio.CancelledError:
             # A request cut off half-way may still be carried out: only its end tells what there is to undo.
-            await asyncio.wait({self._own(self._undo(launch))}, timeout=_UNDO_S)
+            # Whoever cancelled gives the room away next, so what may be on the device must be gone.
+            deadlines = self._engine.deadlines
+            await asyncio.wait({self._own(self._undo(launch))}, timeout=deadlines.start_s + deadlines.stop_s)
             raise
 
     async def stop(self, instance: Instance, grace_s: float) -> None:
