@@ -401,6 +401,23 @@ async def test_a_replica_that_is_stuck_reads_differently_from_one_that_is_too_sl
 
 
 @virtual_time
+async def test_a_replica_that_loads_may_be_given_longer_meanwhile() -> None:
+    owner, runtime, probe = RecordingOwner(), FakeRuntime(), FakeProbe()
+    probe.status["small"] = 503
+    service = service_of(owner, runtime, probe)
+    service.run(Action.LAUNCH, PLACE)
+    await owner.next()
+    service.run(Action.PROBE, PLACE)
+    await asyncio.sleep(599)
+    service.configure(ServiceConfig.model_validate({**FAKE, "health": {"start_timeout_s": 900}}), runtime)
+    await asyncio.sleep(299)
+    assert owner.reports.empty()
+    assert "not ready within 900 s" in str(await owner.failure())
+    service.run(Action.STOP, PLACE)
+    await owner.next()
+
+
+@virtual_time
 async def test_the_first_to_end_cancels_the_others_and_waits_for_them() -> None:
     cleaned = []
 

@@ -19,7 +19,7 @@ from ai_proxy.engines.registry import health_path_of, is_ready, profile_of, star
 from ai_proxy.errors import CannotServe, StartFailed
 from ai_proxy.runtimes.base import Instance, InstanceSpec, Runtime
 from ai_proxy.services.machine import Action, Event
-from ai_proxy.services.probe import Finding, Probe
+from ai_proxy.services.probe import Probe
 
 PROBE_EVERY_S = 0.1
 WATCH_EVERY_S = 10.0
@@ -194,25 +194,25 @@ class Service:
         await first(self._until_ready(self._running), self._until_exit(self._running, "while it was loading"))
 
     async def _until_ready(self, instance: Instance) -> None:
-        path, headers, timeout_s = health_path_of(self.config), self.config.headers, start_timeout_of(self.config)
-        seen, clock = Finding(0, "not probed yet"), asyncio.get_running_loop().time
-        late_at, late_tail = clock() + LATE * timeout_s, None
-        try:
-            async with asyncio.timeout(timeout_s):
-                while True:
-                    seen = await self._probe.health(instance, path, headers)
-                    if is_ready(self.config, seen.status):
-                        return
-                    if late_tail is None and clock() >= late_at:
-                        late_tail = await self._log_tail(instance)
-                    await asyncio.sleep(PROBE_EVERY_S)
-        except TimeoutError:
-            tail = await self._log_tail(instance)
-            message = f"{self.id} was not ready within {timeout_s:g} s (health.start_timeout_s): {seen.detail}"
-            if late_tail is not None and self.config.kind is not RuntimeKind.EXTERNAL:
-                moved = "has not moved" if tail == late_tail else "still moved"
-                message += f"; its log {moved} in the last {timeout_s * (1 - LATE):g} s"
-            raise StartFailed(message, log_tail=tail, service=self.id) from None
+        clock, late_tail = asyncio.get_running_loop().time, None
+        began = clock()
+        while True:
+            # Read each time: who sees a model load slowly may give it longer.
+            timeout_s = start_timeout_of(self.config)
+            seen = await self._probe.health(instance, health_path_of(self.config), self.config.headers)
+            if is_ready(self.config, seen.status):
+                return
+            if clock() >= began + timeout_s:
+                break
+            if late_tail is None and clock() >= began + LATE * timeout_s:
+                late_tail = await self._log_tail(instance)
+            await asyncio.sleep(PROBE_EVERY_S)
+        tail = await self._log_tail(instance)
+        message = f"{self.id} was not ready within {timeout_s:g} s (health.start_timeout_s): {seen.detail}"
+        if late_tail is not None and self.config.kind is not RuntimeKind.EXTERNAL:
+            moved = "has not moved" if tail == late_tail else "still moved"
+            message += f"; its log {moved} in the last {timeout_s * (1 - LATE):g} s"
+        raise StartFailed(message, log_tail=tail, service=self.id)
 
     async def _until_exit(self, instance: Instance, when: str) -> Never:
         end = await self._driver.wait(instance)
