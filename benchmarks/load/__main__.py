@@ -5,6 +5,7 @@ Run as `python -m benchmarks.load`; needs wrk, nginx, taskset and two cores.
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -82,12 +83,14 @@ def main() -> None:
     add("--services", type=int, default=10, help="configured in ai-proxy")
     add("--out", type=Path, default=Path("bench-results"))
     options = parser.parse_args()
+    busy = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="ai-proxy-load-") as folder:
         figures = measure(options, Path(folder))
     now = datetime.now(UTC)
     result = {
         "date": now.date().isoformat(),
         "machine": f"{platform.machine()}, Linux {platform.release()}, CPython {platform.python_version()}",
+        "load_before": round(busy, 2),
         "body_bytes": len(BODY),
         **{name: getattr(options, name) for name in ("rounds", "connections", "streams", "services")},
         **figures,

@@ -21,7 +21,8 @@ def page(result: Mapping[str, Any]) -> str:
     about = (
         f"{result['machine']}. Medians of {result['rounds']} interleaved rounds; proxy on core 1, upstream (nginx, "
         f"{result['body_bytes']}-byte JSON) and clients on core 0; {result['services']} configured services; access "
-        "lines on. CPU is user and system time of the proxy's process tree."
+        "lines on. CPU is user and system time of the proxy's process tree. "
+        f"Load average before the run: {result['load_before']} (0 is a quiet machine; on a busy one ratios are worse)."
     )
     lines = [
         f"# Load, {result['date']}",
