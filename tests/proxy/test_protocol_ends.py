@@ -170,6 +170,47 @@ async def test_a_client_that_takes_nothing_is_given_up() -> None:
         await asyncio.wait_for(gone.wait(), GUARD_S)
 
 
+async def test_57_a_head_that_we_do_not_read_yet_is_not_late() -> None:
+    go = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await go.wait()
+        await echo(scope, receive, send)
+
+    async with serving(app, ConnectionLimits(head_s=0.05)) as server, Client.to(server.port) as client:
+        await client.send(GET + GET + GET[:10])
+        (connection,) = await connections(server.state)
+        passed = connection._deadline._timer
+        await until(lambda: connection._deadline._timer is not passed)
+        go.set()
+        await client.send(GET[10:])
+        assert [(await client.answer()).status for _ in range(3)] == [200, 200, 200]
+
+
+@pytest.mark.parametrize("how", ["abort", "half_close"])
+async def test_a_client_that_takes_nothing_does_not_keep_a_connection_that_has_ended(how: str) -> None:
+    written, go = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"x" * 32 * 1024 * 1024, "more_body": True})
+        written.set()
+        await go.wait()
+        scope["extensions"]["ai_proxy.abort"]()
+
+    async with serving(app, ConnectionLimits(stall_s=0.05)) as server, Client.to(server.port, limit=1024) as client:
+        (connection,) = await connections(server.state)
+        # As if it were little enough to be no reason to pause.
+        connection.transport.set_write_buffer_limits(64 * 1024 * 1024)
+        await client.send(GET)
+        await written.wait()
+        if how == "half_close":
+            client.writer.write_eof()
+        else:
+            go.set()
+        await until(lambda: not server.state.connections)
+
+
 # Shutdown
 
 

@@ -107,6 +107,8 @@ class ProxyProtocol(HttpToolsProtocol):
     def eof_received(self) -> None:
         # A client that closes and one that half-closes look the same; both are taken to be gone.
         self._lose_client()
+        # Closed by the loop, but not before what is still to be written was taken.
+        self._deadline.set(self.limits.stall_s)
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -382,8 +384,12 @@ class ProxyProtocol(HttpToolsProtocol):
 
     def _expired(self) -> None:
         cycle = self._cycle
-        if self._deaf and (cycle is None or cycle.response_complete or cycle.disconnected):
+        closing = self.transport.is_closing()
+        if closing or (self._deaf and (cycle is None or cycle.response_complete or cycle.disconnected)):
             self.transport.abort()
+        elif self._in_head and self.flow.read_paused:
+            # It waits for us, not we for it.
+            self._deadline.set(self.limits.head_s)
         elif self._in_head:
             self._refuse(ClientTooSlow(f"the request's head did not arrive within {self.limits.head_s:g} s"))
         elif cycle is None or cycle.response_complete:
