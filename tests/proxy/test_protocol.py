@@ -124,6 +124,20 @@ async def test_46_continue_is_said_once_the_app_wants_the_body() -> None:
         assert json.loads((await client.ask(b"hi")).body)["body"] == "hi"
 
 
+async def test_46_a_client_of_http_1_0_does_not_know_continue() -> None:
+    called = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        called.set()
+        await echo(scope, receive, send)
+
+    async with serving(app) as server, Client.to(server.port) as client:
+        await client.send(b"POST / HTTP/1.0\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+        await called.wait()
+        await client.send(b"hi")
+        assert (await client.head())[0] == 200
+
+
 async def refuse_at_once(scope: Any, receive: Any, send: Any) -> None:
     """Answer without reading the body."""
     await send({"type": "http.response.start", "status": 413, "headers": [(b"content-length", b"0")]})

@@ -205,7 +205,7 @@ class ProxyProtocol(HttpToolsProtocol):
             self,
             scope,
             keep_alive=version == "1.1" and parser.should_keep_alive() and not parser.should_upgrade(),
-            expects_continue=fields.get(b"expect", b"").lower() == b"100-continue",
+            expects_continue=version == "1.1" and fields.get(b"expect", b"").lower() == b"100-continue",
             buffer_bytes=self.limits.buffer_bytes,
         )
         cycle.extend(self._raw_headers, fields)
