@@ -245,6 +245,7 @@ def dead_origin() -> Origin:
         (post("/v1/audio/transcriptions", b"junk", type="multipart/form-data; boundary=B"), 400, "malformed_request"),
         (post("/v1/chat/completions", b"\x1f\x8b", "Content-Encoding: gzip"), 415, "encoding_not_supported"),
         (get("/files/a", "Upgrade: websocket"), 501, "upgrade_not_supported"),
+        (get("*"), 400, "malformed_request"),
     ],
 )
 async def test_60_bad_requests_are_told_why_and_reach_no_engine(request_bytes: bytes, status: int, code: str) -> None:

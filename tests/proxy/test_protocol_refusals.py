@@ -74,8 +74,9 @@ async def test_20_to_26_ambiguous_framing_and_broken_fields_are_refused(fields: 
         b"Host: [::1\r\n",
     ],
 )
-async def test_a_missing_doubled_or_strange_host_is_refused(fields: bytes) -> None:
-    assert (await refused(b"GET / HTTP/1.1\r\n" + fields + b"\r\n"))[0] == 400
+@pytest.mark.parametrize("target", [b"/", b"http://a/"])
+async def test_42_a_missing_doubled_or_strange_host_is_refused(target: bytes, fields: bytes) -> None:
+    assert (await refused(b"GET " + target + b" HTTP/1.1\r\n" + fields + b"\r\n"))[0] == 400
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import Any, Final
 from loguru import logger
 
 from ai_proxy.config.models import Config
-from ai_proxy.errors import Draining, ProxyError, UpgradeNotSupported
+from ai_proxy.errors import Draining, MalformedRequest, ProxyError, UpgradeNotSupported
 from ai_proxy.gate import Gate, Grant, RequestInfo
 from ai_proxy.logging import Access
 from ai_proxy.metrics import Ending, Metrics
@@ -120,6 +120,8 @@ class ProxyApp:
         if b"upgrade" in fields:
             raise UpgradeNotSupported("no protocol upgrade is offered here; ask without the field `Upgrade`")
         if request.path == b"*":
+            if scope["method"] != "OPTIONS":
+                raise MalformedRequest("only OPTIONS may ask for `*`")
             await self._reply(request, 204, [_ALLOW])
             return
         query: bytes = scope["query_string"]

@@ -180,11 +180,11 @@ class ProxyProtocol(HttpToolsProtocol):
         if method == "CONNECT":
             raise MethodNotAllowed("this is no forward proxy: CONNECT is not answered")
         path, query, authority = split_target(self.url)
-        if authority is not None:
-            self._set_host(authority)
         headers = [(name.lower(), value) for name, value in self._raw_headers]
         fields = dict(headers)
         check_head(version, headers, fields)
+        if authority is not None:
+            self._set_host(authority, headers, fields)
         raw_path = path.decode("ascii")
         scope: dict[str, Any] = {
             "type": "http",
@@ -295,9 +295,11 @@ class ProxyProtocol(HttpToolsProtocol):
 
     # Requests that can't
 
-    def _set_host(self, authority: bytes) -> None:
+    def _set_host(self, authority: bytes, headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes]) -> None:
         """An absolute-form target decides whom the request is for, whatever its Host says."""
-        self._raw_headers = [(name, value) for name, value in self._raw_headers if name.lower() != b"host"]
+        fields[b"host"] = authority
+        headers[:] = [*(field for field in headers if field[0] != b"host"), (b"host", authority)]
+        self._raw_headers = [field for field in self._raw_headers if field[0].lower() != b"host"]
         self._raw_headers.append((b"Host", authority))
 
     def _head_goes_on(self, *, began: bool) -> None:
