@@ -61,7 +61,7 @@ class ProxyProtocol(HttpToolsProtocol):
 
         # Per-connection state
         self._deadline = Deadline(self.loop, self._expired)
-        self._stall = Deadline(self.loop, self._stalled)
+        self._stall = Deadline(self.loop, self._give_up)
         self._waiting: deque[Cycle] = deque()
         self._fd = -1
         self._deaf = False
@@ -241,7 +241,7 @@ class ProxyProtocol(HttpToolsProtocol):
         """Read no more; a client that leaves is noticed all the same."""
         if not self.flow.read_paused and not self.transport.is_closing():
             self.flow.pause_reading()
-            self._hangups.watch(self._fd, self._left_while_paused)
+            self._hangups.watch(self._fd, self._give_up)
 
     def resume_body(self) -> None:
         """Read on."""
@@ -380,10 +380,6 @@ class ProxyProtocol(HttpToolsProtocol):
         if self._cycle is not None:
             self._cycle.disconnect()
 
-    def _left_while_paused(self) -> None:
-        self._lose_client()
-        self.transport.abort()
-
     def _expired(self) -> None:
         cycle = self._cycle
         closing = self.transport.is_closing()
@@ -400,6 +396,7 @@ class ProxyProtocol(HttpToolsProtocol):
             self._deaf = True
             cycle.fail_body(ClientTooSlow(f"no byte of the body arrived for {self.limits.body_idle_s:g} s"))
 
-    def _stalled(self) -> None:
+    def _give_up(self) -> None:
+        """The client left while it was not read, or takes nothing any more."""
         self._lose_client()
         self.transport.abort()
