@@ -10,7 +10,7 @@ import secrets
 import socket
 import struct
 from collections import deque
-from typing import Any, ClassVar, Final, Self, cast, override
+from typing import Any, ClassVar, Self, cast, override
 from urllib.parse import unquote
 
 import httptools
@@ -33,8 +33,6 @@ from ai_proxy.proxy.limits import ConnectionLimits
 from ai_proxy.proxy.replies import refusal
 from ai_proxy.transport.deadline import Deadline
 
-_HANGUPS: Final = "ai_proxy.hangups"
-
 
 class ProxyProtocol(HttpToolsProtocol):
     """One client connection; give the class to uvicorn as `http=`.
@@ -55,9 +53,8 @@ class ProxyProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         # The base relaxes its parser
         self.parser = httptools.HttpRequestParser(self)
-        if _HANGUPS not in app_state:
-            app_state[_HANGUPS] = Hangups(self.loop)
-        self._hangups: Hangups = app_state[_HANGUPS]
+        # Shared by all connections of one server
+        self._hangups: Hangups = app_state.setdefault("ai_proxy.hangups", Hangups(self.loop))
 
         # Per-connection state
         self._deadline = Deadline(self.loop, self._expired)
