@@ -153,7 +153,27 @@ def test_json_records_are_one_object_a_line(pipe: Pipe) -> None:
     warning, error, access = map(json.loads, pipe.read().splitlines())
     assert (warning["level"], warning["message"], warning["service"]) == ("WARNING", "two\nlines", "chat")
     assert error["exception"] == "ValueError('bad')"
+    assert error["traceback"].startswith("Traceback")
+    assert __file__ in error["traceback"]
     assert (access["name"], access["status"], access["total_s"], access["model"]) == ("access", 200, 0.25, "m")
+
+
+def test_json_stays_json_whatever_is_masked_or_cut_in_it(pipe: Pipe) -> None:
+    logs = setup(format="json", fd=pipe.write_end)
+
+    logger.bind(token=5, header="Bearer abc").info('{}, {{"password": "abc"}}', 'api_key="abc"')
+    logger.info("x" * 100_000)
+    logs.access(ENTRY._replace(model="m" * 100_000))
+    logs.dropped = 1
+    logs.close()
+
+    text = pipe.read()
+    masked, cut, access, dropped = map(json.loads, text.splitlines())
+    assert "abc" not in text
+    assert (masked["message"], masked["token"]) == ('api_key="***", {"password": "***"}', 5)
+    assert len(cut["message"]) < 9000
+    assert len(access["model"]) < 300
+    assert dropped["message"] == "1 lines dropped"
 
 
 def test_the_access_line_shows_no_query_and_cannot_be_forged() -> None:
@@ -178,6 +198,7 @@ def test_raw_bytes_in_a_target_are_shown_escaped() -> None:
         ("HF_TOKEN is unset", "HF_TOKEN is unset"),
         ("--api-key=abc --port 1", "--api-key=*** --port 1"),
         ("password: hunter2", "password: ***"),
+        ("HF_TOKEN=hf_abc", "HF_TOKEN=***"),
     ],
 )
 def test_masks_what_looks_like_a_credential(text: str, expected: str) -> None:

@@ -12,6 +12,7 @@ import re
 import select
 import threading
 import time
+import traceback
 from contextlib import suppress
 from functools import lru_cache
 from queue import Empty, SimpleQueue
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 BUFFERED_LINES = 8192
 LINE_CHARS = 8192
+NAME_CHARS = 256
 GATHER_S = 0.05
 
 # Their INFO lines repeat ours, show whole URLs, or tell of every file touched beside the config.
@@ -38,7 +40,9 @@ _HEAD = (
 )
 _TAIL = "<level>{message}</level>\n{exception}"
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), 127)} | {0x0A: "\n    "}
-_SECRET = re.compile(r"(?i)(\bbearer\s+|\b(?:api[-_]?key|token|password|secret)\b[\"']?\s*[=:]\s*[\"']?)[^\s\"'&,}]+")
+_SECRET = re.compile(
+    r"(?i)(\bbearer\s+|(?<![a-z0-9])(?:api[-_]?key|token|password|secret)\b[\"']?\s*[=:]\s*[\"']?)[^\s\"'&,}]+"
+)
 
 
 class Access(NamedTuple):
@@ -107,7 +111,7 @@ def access_json(entry: Access) -> str:
         True
     """
     fields: dict[str, object] = {"time": _stamp(entry.at), "level": "INFO" if entry.status < 500 else "WARNING"}
-    fields |= {"name": "access", **entry._asdict(), "target": _path(entry.target)}
+    fields |= {"name": "access", **entry._asdict(), "target": _path(entry.target), "model": entry.model[:NAME_CHARS]}
     del fields["at"]
     return msgspec.json.encode(fields).decode() + "\n"
 
@@ -221,7 +225,7 @@ class Logs:
             self._closing.wait(GATHER_S)
             lines = [self._line(entry) for entry in (first, *self._waiting()) if entry is not None]
             if self.dropped > told:
-                lines.append(f"{_stamp(time.time())} | WARNING  | {__name__} | {self.dropped - told} lines dropped\n")
+                lines.append(self._told_of(self.dropped - told))
                 told = self.dropped
             self._write(lines)
         self._write([self._line(entry) for entry in self._waiting() if entry is not None])
@@ -234,8 +238,15 @@ class Logs:
     def _line(self, entry: Access | str) -> str:
         if isinstance(entry, Access):
             return self._format_access(entry)
-        text = redact(entry)
-        return text if len(text) <= LINE_CHARS else f"{text[:LINE_CHARS]} … {len(text) - LINE_CHARS} more\n"
+        # A JSON line was masked and cut before it became one: both could break it now.
+        return entry if self._as_json else _safe(entry.removesuffix("\n")) + "\n"
+
+    def _told_of(self, dropped: int) -> str:
+        at, message = _stamp(time.time()), f"{dropped} lines dropped"
+        if self._as_json:
+            fields = {"time": at, "level": "WARNING", "name": __name__, "message": message}
+            return msgspec.json.encode(fields).decode() + "\n"
+        return f"{at} | WARNING  | {__name__} | {message}\n"
 
     def _write(self, lines: list[str]) -> None:
         rest = memoryview("".join(lines).encode("utf-8", "backslashreplace"))
@@ -291,10 +302,22 @@ def _template(record: "Record") -> str:
 def _json_of(record: "Record") -> str:
     fields: dict[str, Any] = {"time": record["time"].isoformat(" ", "milliseconds"), "level": record["level"].name}
     fields |= {"name": record["name"], "function": record["function"], "line": record["line"]}
-    fields |= {"message": record["message"], **record["extra"]}
+    extra = {key: _safe(value) if isinstance(value, str) else value for key, value in record["extra"].items()}
+    fields |= {"message": _safe(record["message"]), **extra}
     if (caught := record["exception"]) is not None:
-        fields["exception"] = repr(caught.value)
-    return msgspec.json.encode(fields, enc_hook=repr).decode() + "\n"
+        fields["exception"] = _safe(repr(caught.value))
+        fields["traceback"] = _safe("".join(traceback.format_exception(*caught)))
+    return msgspec.json.encode(fields, enc_hook=_safe_repr).decode() + "\n"
+
+
+def _safe(text: str) -> str:
+    """Mask credentials and bound the length."""
+    text = redact(text)
+    return text if len(text) <= LINE_CHARS else f"{text[:LINE_CHARS]} … {len(text) - LINE_CHARS} more"
+
+
+def _safe_repr(value: object) -> str:
+    return _safe(repr(value))
 
 
 def _stamp(at: float) -> str:
@@ -318,6 +341,6 @@ def _path(target: bytes) -> str:
 
 
 def _plain(text: str) -> str:
-    if len(text) <= 256 and text.isprintable() and '"' not in text:
+    if len(text) <= NAME_CHARS and text.isprintable() and '"' not in text:
         return text
-    return text[:256].encode("unicode_escape").decode().replace('"', '\\"')
+    return text[:NAME_CHARS].encode("unicode_escape").decode().replace('"', '\\"')
