@@ -1,6 +1,6 @@
 """One engine under its guard, as the proxy sees it: start, output, end.
 
-Owns the guard process and the lifeline to it. Which command, on which port and with which devices is `process.py`'s
+Owns the guard process and the lifeline to it. Which command, on which port and with which devices is `runtime.py`'s
 business; how a whole tree of processes is ended is the guard's.
 """
 
