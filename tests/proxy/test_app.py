@@ -343,3 +343,10 @@ async def test_66_each_request_has_one_entry_and_is_counted() -> None:
     counters = proxy.metrics.service("chat")
     assert (counters.responses[2], counters.in_flight, counters.sent_bytes) == (1, 0, 2)
     assert proxy.metrics.unrouted.responses[4] == 1
+
+
+async def test_66_an_entry_holds_no_more_of_a_name_than_a_line_shows() -> None:
+    async with Upstream() as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
+        assert (await client.ask(chat("x" * 100_000))).status == 404
+
+    assert proxy.entries[0].model == "x" * 256

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from ai_proxy.logging import Access
+from ai_proxy.logging import NAME_CHARS, Access
 from ai_proxy.metrics import UNROUTED, Ending, Metrics
 from ai_proxy.proxy.request import Request
 
@@ -71,7 +71,8 @@ class Books:
                 status,
                 request.id,
                 service or UNROUTED,
-                request.model,
+                # Whatever the client sent, and the entry may have to wait for its writer.
+                request.model[:NAME_CHARS],
                 f"{client[0]}:{client[1]}" if client else "-",
                 request.sent,
                 total_s,
