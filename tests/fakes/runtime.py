@@ -6,6 +6,7 @@ runtime.fail("a", StartFailed(…))   its next start fails
 runtime.ignore_stop("a")            `stop` blocks until `exit("a")`; `obey_stop("a")` undoes it
 runtime.fail_stop("a", OSError())   its next stop fails
 runtime.exit("a", Exit(code=1))     its replicas end by themselves
+runtime.heal("a")                   all of that is undone
 runtime.serve("a", host, port)      the address its replicas get
 runtime.readers                     how many read an output now
 runtime.starts("a"), runtime.stops("a"), runtime.journal, await runtime.until("started a")
@@ -91,6 +92,14 @@ class FakeRuntime:
     def fail_stop(self, service: str, *failures: Exception) -> None:
         """Let the next stops fail, one by one."""
         self._of(service).stop_failures.extend(failures)
+
+    def heal(self, service: str) -> None:
+        """Undo every order but the address."""
+        orders = self._of(service)
+        orders.may_start.set()
+        orders.failures.clear()
+        orders.stop_failures.clear()
+        orders.ignores_stop = False
 
     def exit(self, service: str, outcome: Exit = Exit(code=0)) -> None:  # noqa: B008 - frozen
         """End all replicas of a service."""
