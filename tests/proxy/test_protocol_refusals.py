@@ -121,6 +121,17 @@ async def test_35_a_head_over_the_limit_is_refused_whether_it_comes_at_once_or_s
         assert (await client.answer()).status == 431
 
 
+@pytest.mark.parametrize("endless", [b"A: ", b"A", b"A: b\r\n", b""])
+async def test_35_trailers_that_never_end_are_refused(endless: bytes) -> None:
+    async with serving(echo, ConnectionLimits(head_bytes=1000)) as server, Client.to(server.port) as client:
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await client.send(b"%x\r\n%b\r\n0\r\n" % (5000, b"x" * 5000))
+        while not client.reader._buffer:  # type: ignore[attr-defined]  # no public look
+            await client.send(endless + b"x" * 100 + b": y\r\n" * (not endless))
+            await asyncio.sleep(0)
+        assert (await client.answer()).status == 431
+
+
 async def test_36_too_many_fields_are_refused() -> None:
     status, error = await refused(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"A: b\r\n" * 100 + b"\r\n")
 

@@ -69,7 +69,7 @@ class ProxyProtocol(HttpToolsProtocol):
         self._reading: Cycle | None = None
         self._in_head = False
         self._head_bytes = self._head_fed = self._data_size = 0
-        self._head_in_parts = False
+        self._head_in_parts = self._advanced = False
         self._raw_headers: list[tuple[bytes, bytes]]
         self._drained = 0
 
@@ -126,6 +126,8 @@ class ProxyProtocol(HttpToolsProtocol):
             self._on_parse_error(error)
         if self._in_head:
             self._head_goes_on(began=not began_in_head)
+        elif self._reading is not None and not self._reading.body_complete:
+            self._body_goes_on()
 
     @override
     def pause_writing(self) -> None:
@@ -170,6 +172,7 @@ class ProxyProtocol(HttpToolsProtocol):
     @override
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._advanced = True
         self._check_head_size()
         parser = self.parser
         method = parser.get_method().decode("ascii")
@@ -217,6 +220,7 @@ class ProxyProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         cycle = self._reading
         assert cycle is not None  # noqa: S101 (the parser gives heads before bodies)
+        self._advanced = True
         if not cycle.response_complete:
             cycle.feed(body)
             return
@@ -306,6 +310,13 @@ class ProxyProtocol(HttpToolsProtocol):
             return
         # A name or value without end is held by the parser and seen by no callback.
         self._head_fed += self._data_size
+        if self._head_fed > self.limits.head_bytes:
+            self._refuse(self._head_too_large())
+
+    def _body_goes_on(self) -> None:
+        """Bound what is no body: a trailer without end is held by the parser as well."""
+        self._head_fed = 0 if self._advanced else self._head_fed + self._data_size
+        self._advanced = False
         if self._head_fed > self.limits.head_bytes:
             self._refuse(self._head_too_large())
 
