@@ -7,15 +7,12 @@ lost client in the same step. It knows HTTP/1.1 and ASGI, and nothing of service
 
 import asyncio
 import secrets
-import socket
-import struct
 from collections import deque
-from typing import Any, ClassVar, Self, cast, override
+from typing import Any, override
 from urllib.parse import unquote
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from ai_proxy.errors import (
@@ -26,22 +23,14 @@ from ai_proxy.errors import (
     ProxyError,
     TargetTooLong,
 )
+from ai_proxy.proxy.client_socket import ClientSocket
 from ai_proxy.proxy.cycle import Cycle
-from ai_proxy.proxy.hangups import Hangups
 from ai_proxy.proxy.head import check_head, split_target
-from ai_proxy.proxy.limits import ConnectionLimits
 from ai_proxy.proxy.replies import refusal
-from ai_proxy.transport.deadline import Deadline
 
 
-class ProxyProtocol(HttpToolsProtocol):
-    """One client connection; give the class to uvicorn as `http=`.
-
-    Attributes:
-        limits: Sizes and deadlines; `with_limits` makes a class with others.
-    """
-
-    limits: ClassVar[ConnectionLimits] = ConnectionLimits()
+class ProxyProtocol(ClientSocket):
+    """One client connection; give the class to uvicorn as `http=`."""
 
     def __init__(
         self,
@@ -53,15 +42,9 @@ class ProxyProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         # The base relaxes its parser
         self.parser = httptools.HttpRequestParser(self)
-        # Shared by all connections of one server
-        self._hangups: Hangups = app_state.setdefault("ai_proxy.hangups", Hangups(self.loop))
 
         # Per-connection state
-        self._deadline = Deadline(self.loop, self._expired)
-        self._stall = Deadline(self.loop, self._give_up)
         self._waiting: deque[Cycle] = deque()
-        self._fd = -1
-        self._deaf = False
         self._refused: ProxyError | None = None
 
         # Per-request state: the cycle being answered, the one being read, and the head before it becomes one
@@ -77,35 +60,7 @@ class ProxyProtocol(HttpToolsProtocol):
         state = "deaf" if self._deaf else "in head" if self._in_head else "between"
         return f"<ProxyProtocol {self.client}: {state}, answering {self._cycle!r}, {len(self._waiting)} waiting>"
 
-    @classmethod
-    def with_limits(cls, limits: ConnectionLimits) -> type[Self]:
-        """Make a protocol class with these limits."""
-        return cast("type[Self]", type(cls.__name__, (cls,), {"limits": limits}))
-
     # Protocol interface
-
-    @override
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the base
-        super().connection_made(transport)
-        sock = transport.get_extra_info("socket")
-        self._fd = sock.fileno() if sock is not None else -1
-        self._deadline.set(self.limits.head_s)
-
-    @override
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.connections.discard(self)
-        self._deadline.cancel()
-        self._stall.cancel()
-        self._lose_client()
-        self.flow.resume_writing()
-        self.parser = None  # type: ignore[assignment]  # breaks the cycle of references, as in the base
-
-    @override
-    def eof_received(self) -> None:
-        # A client that closes and one that half-closes look the same; both are taken to be gone.
-        self._lose_client()
-        # Closed by the loop, but not before what is still to be written was taken.
-        self._deadline.set(self.limits.stall_s)
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -128,16 +83,6 @@ class ProxyProtocol(HttpToolsProtocol):
             self._head_goes_on(began=not began_in_head)
         elif self._reading is not None and not self._reading.body_complete:
             self._body_goes_on()
-
-    @override
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._stall.set(self.limits.stall_s)
-
-    @override
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._stall.cancel()
 
     @override
     def shutdown(self) -> None:
@@ -238,18 +183,6 @@ class ProxyProtocol(HttpToolsProtocol):
 
     # The cycle's side
 
-    def pause_body(self) -> None:
-        """Read no more; a client that leaves is noticed all the same."""
-        if not self.flow.read_paused and not self.transport.is_closing():
-            self.flow.pause_reading()
-            self._hangups.watch(self._fd, self._give_up)
-
-    def resume_body(self) -> None:
-        """Read on."""
-        if self.flow.read_paused and not self.transport.is_closing():
-            self._hangups.forget(self._fd)
-            self.flow.resume_reading()
-
     def expect_body(self) -> None:
         """Read on, and fail the cycle if nothing comes in time."""
         self.resume_body()
@@ -274,17 +207,6 @@ class ProxyProtocol(HttpToolsProtocol):
                 self._deadline.set(self.limits.linger_s)
             elif not self._in_head:
                 self._deadline.set(self.limits.keep_alive_s)
-
-    def break_off(self, *, reset: bool) -> None:
-        """End the connection in the middle of a response."""
-        self._deaf = True
-        if reset:
-            sock = self.transport.get_extra_info("socket")
-            if sock is not None:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.transport.abort()
-        else:
-            self._close()
 
     # Requests that can be answered
 
@@ -368,26 +290,14 @@ class ProxyProtocol(HttpToolsProtocol):
 
     # Ends
 
-    def _hang_up(self) -> None:
-        """Send no more, and give the client time to read the answer: closing now could reset it away."""
-        self._deaf = True
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-            self._deadline.set(self.limits.linger_s)
-        else:
-            self._close()
-
-    def _close(self) -> None:
-        self.transport.close()
-        self._deadline.set(self.limits.stall_s)
-
+    @override
     def _lose_client(self) -> None:
-        self._deaf = True
-        self._hangups.forget(self._fd)
+        super()._lose_client()
         self._waiting.clear()
         if self._cycle is not None:
             self._cycle.disconnect()
 
+    @override
     def _expired(self) -> None:
         cycle = self._cycle
         closing = self.transport.is_closing()
@@ -403,8 +313,3 @@ class ProxyProtocol(HttpToolsProtocol):
         elif cycle.waiting_for_body:
             self._deaf = True
             cycle.fail_body(ClientTooSlow(f"no byte of the body arrived for {self.limits.body_idle_s:g} s"))
-
-    def _give_up(self) -> None:
-        """The client left while it was not read, or takes nothing any more."""
-        self._lose_client()
-        self.transport.abort()

@@ -1,0 +1,136 @@
+"""The socket of one client: whether it is read, how we learn that its client is gone, and how it ends.
+
+The lower half of `protocol.py`, which knows what is said on it. Here nothing is parsed, and no request is known.
+"""
+
+import asyncio
+import socket
+import struct
+from typing import Any, ClassVar, Self, cast, override
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from ai_proxy.proxy.hangups import Hangups
+from ai_proxy.proxy.limits import ConnectionLimits
+from ai_proxy.transport.deadline import Deadline
+
+
+class ClientSocket(HttpToolsProtocol):
+    """One client's socket, for a protocol to stand on.
+
+    Attributes:
+        limits: Sizes and deadlines; `with_limits` makes a class with others.
+    """
+
+    limits: ClassVar[ConnectionLimits] = ConnectionLimits()
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        # Shared by all connections of one server
+        self._hangups: Hangups = app_state.setdefault("ai_proxy.hangups", Hangups(self.loop))
+        # For the life of the socket: what the client must do in time, what it must take in time
+        self._deadline = Deadline(self.loop, self._expired)
+        self._stall = Deadline(self.loop, self._give_up)
+        self._fd = -1
+        # Once nothing that still comes is listened to
+        self._deaf = False
+
+    @classmethod
+    def with_limits(cls, limits: ConnectionLimits) -> type[Self]:
+        """Make a protocol class with these limits."""
+        return cast("type[Self]", type(cls.__name__, (cls,), {"limits": limits}))
+
+    # The loop's side
+
+    @override
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the base
+        super().connection_made(transport)
+        sock = transport.get_extra_info("socket")
+        self._fd = sock.fileno() if sock is not None else -1
+        self._deadline.set(self.limits.head_s)
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.connections.discard(self)
+        self._deadline.cancel()
+        self._stall.cancel()
+        self._lose_client()
+        self.flow.resume_writing()
+        self.parser = None  # type: ignore[assignment]  # breaks the cycle of references, as in the base
+
+    @override
+    def eof_received(self) -> None:
+        # A client that closes and one that half-closes look the same; both are taken to be gone.
+        self._lose_client()
+        # Closed by the loop, but not before what is still to be written was taken.
+        self._deadline.set(self.limits.stall_s)
+
+    @override
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stall.set(self.limits.stall_s)
+
+    @override
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stall.cancel()
+
+    # The protocol's side
+
+    def pause_body(self) -> None:
+        """Read no more; a client that leaves is noticed all the same."""
+        if not self.flow.read_paused and not self.transport.is_closing():
+            self.flow.pause_reading()
+            self._hangups.watch(self._fd, self._give_up)
+
+    def resume_body(self) -> None:
+        """Read on."""
+        if self.flow.read_paused and not self.transport.is_closing():
+            self._hangups.forget(self._fd)
+            self.flow.resume_reading()
+
+    def break_off(self, *, reset: bool) -> None:
+        """End the connection in the middle of a response."""
+        self._deaf = True
+        if reset:
+            sock = self.transport.get_extra_info("socket")
+            if sock is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.transport.abort()
+        else:
+            self._close()
+
+    def _hang_up(self) -> None:
+        """Send no more, and give the client time to read the answer: closing now could reset it away."""
+        self._deaf = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self._deadline.set(self.limits.linger_s)
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        self.transport.close()
+        self._deadline.set(self.limits.stall_s)
+
+    def _lose_client(self) -> None:
+        """Hear that the client is gone, in the step in which it is seen; perhaps not for the first time."""
+        self._deaf = True
+        self._hangups.forget(self._fd)
+
+    def _expired(self) -> None:
+        """Hear that the deadline for what the client should do has passed."""
+        raise NotImplementedError
+
+    def _give_up(self) -> None:
+        """The client left while it was not read, or takes nothing any more."""
+        self._lose_client()
+        self.transport.abort()
