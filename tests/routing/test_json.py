@@ -220,10 +220,17 @@ class TestRenaming:
         else:
             assert renamed == head + msgspec.json.encode(new) + tail
 
-    def test_ten_thousand_decoys_cost_a_few_decodings(self) -> None:
+    @pytest.mark.parametrize("first", [True, False])
+    def test_ten_thousand_decoys_cost_one_more_decoding(self, first: bool) -> None:
         decoys = b",".join([b'{"model":"a"}'] * 10_000)
-        body = b'{"model":"a","x":[' + decoys + b"]}"
-        assert rename_in_json(body, "a", "b") == b'{"model":"b","x":[' + decoys + b"]}"
+        body = b'{"model":%s,"x":[' + decoys + b"]}" if first else b'{"x":[' + decoys + b'],"model":%s}'
+        assert rename_in_json(body % b'"a"', "a", "b") == body % b'"b"'
+
+    @pytest.mark.parametrize("key", [b"model", b"mod\\u0065l"])
+    def test_more_of_them_than_can_be_searched_in_passing_are_refused(self, key: bytes) -> None:
+        body = b'{"' + key + b'":"a","x":[' + b",".join([b'{"model":"a"}'] * 20_000) + b"]}"
+        with pytest.raises(MalformedRequest, match="20000 keys"):
+            rename_in_json(body, "a", "b")
 
     def test_a_name_that_needs_escapes_is_escaped(self) -> None:
         assert rename_in_json(b'{"model":"a"}', "a", 'q"\\\n') == rb'{"model":"q\"\\\n"}'
