@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from loguru import logger
 
 from ai_proxy.proxy.limits import ConnectionLimits
 from tests.proxy.serving import GET, Client, echo, serving
@@ -166,3 +167,14 @@ async def test_24_a_body_that_breaks_is_told_to_the_app_and_answered() -> None:
         assert answer.status == 400
         assert json.loads(answer.body)["error"]["code"] == "malformed_request"
         assert await client.rest() == b""
+
+
+async def test_66_a_refusal_is_logged_under_the_id_that_the_client_is_told() -> None:
+    written: list[str] = []
+    sink = logger.add(lambda line: written.append(str(line)), level="INFO", format="{extra[request_id]} {message}")
+    status, error = await refused(b"GET / HTTP/1.1\r\n\r\n")
+    logger.remove(sink)
+
+    (line,) = written
+    assert line.startswith(f"{error['request_id']} 127.0.0.1:")
+    assert line.endswith(f"refused with {status}: {error['message']}\n")

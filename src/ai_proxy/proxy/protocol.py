@@ -12,6 +12,7 @@ from typing import Any, override
 from urllib.parse import unquote
 
 import httptools
+from loguru import logger
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
@@ -285,7 +286,11 @@ class ProxyProtocol(ClientSocket):
             self._refused = error
 
     def _write_refusal(self, error: ProxyError) -> None:
-        self.transport.write(refusal(error, secrets.token_hex(8)))
+        request_id = secrets.token_hex(8)
+        client = ":".join(map(str, self.client)) if self.client else "a client"
+        # No app sees it, so nobody else accounts for it.
+        logger.bind(request_id=request_id).info("{} refused with {}: {}", client, error.status, error.message)
+        self.transport.write(refusal(error, request_id))
         self._hang_up()
 
     # Ends
