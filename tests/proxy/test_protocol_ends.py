@@ -187,6 +187,22 @@ async def test_57_a_head_that_we_do_not_read_yet_is_not_late() -> None:
         assert [(await client.answer()).status for _ in range(3)] == [200, 200, 200]
 
 
+async def test_13_a_slow_reader_gets_an_early_answer_whole_though_the_connection_ends() -> None:
+    size = 16 * 1024 * 1024
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-length", b"%d" % size)]
+        await send({"type": "http.response.start", "status": 413, "headers": headers})
+        await send({"type": "http.response.body", "body": b"x" * size})
+
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
+    async with serving(app, ConnectionLimits(linger_s=0)) as server, Client.to(server.port, limit=1024) as client:
+        await client.send(head)
+        (connection,) = await connections(server.state)
+        await until(lambda: connection._deaf)
+        assert len((await client.answer()).body) == size
+
+
 @pytest.mark.parametrize("how", ["abort", "half_close"])
 async def test_a_client_that_takes_nothing_does_not_keep_a_connection_that_has_ended(how: str) -> None:
     written, go = asyncio.Event(), asyncio.Event()

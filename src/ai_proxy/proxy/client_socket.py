@@ -113,7 +113,9 @@ class ClientSocket(HttpToolsProtocol):
         self._deaf = True
         if self.transport.can_write_eof():
             self.transport.write_eof()
-            self._deadline.set(self.limits.linger_s)
+            # An answer that is still on its way has the time that every answer has.
+            unsent = self.transport.get_write_buffer_size()
+            self._deadline.set(self.limits.stall_s if unsent else self.limits.linger_s)
         else:
             self._close()
 
