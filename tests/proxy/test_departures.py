@@ -5,9 +5,10 @@ import asyncio
 import pytest
 
 from ai_proxy.metrics import Ending
+from ai_proxy.proxy.limits import ConnectionLimits
 from tests.fakes.upstream import Peer, Upstream
-from tests.proxy.plane import EVENTS, UPLOAD, chat, ended, event, plane
-from tests.proxy.serving import Client, connections, until
+from tests.proxy.plane import EVENTS, UPLOAD, chat, ended, event, make, plane
+from tests.proxy.serving import Client, connections, serving, until
 
 MIB = 1024 * 1024
 
@@ -132,3 +133,20 @@ async def test_an_operator_s_cancel_closes_both_sides() -> None:
         assert await client.rest() == b""
         await upstream.peers[0].gone()
         await ended(proxy, Ending.CANCELLED)
+
+
+async def test_57_an_upload_that_stops_while_its_answer_streams_is_not_the_engine_s_fault() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_until(b"hello\r\n")
+        await peer.send(EVENTS, event(1))
+        await peer.wait_eof()
+
+    made = make()
+    async with Upstream(script) as upstream, serving(made.app, ConnectionLimits(body_idle_s=0.05)) as served:
+        made.gate.ready["files"] = upstream.origin
+        async with Client.to(served.port) as client:
+            await client.send(UPLOAD + b"5\r\nhello\r\n")
+            await client.head()
+            assert b"client_too_slow" in await client.rest()
+            await ended(made, Ending.REFUSED)
+        await made.pool.aclose()

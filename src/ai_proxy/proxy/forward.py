@@ -103,7 +103,13 @@ def _start(exchange: Exchange, request: Request, settings: ServiceSettings, *, b
 
 async def _break_off(exchange: Exchange, request: Request, error: TransportError | ProxyError) -> None:
     """End a response that can't be completed; a stream of events is told why first."""
-    request.ending = Ending.UPSTREAM_SLOW if isinstance(error, DeadlineExceeded) else Ending.UPSTREAM_BROKE
+    match error:
+        case ProxyError():
+            request.ending = Ending.REFUSED
+        case DeadlineExceeded():
+            request.ending = Ending.UPSTREAM_SLOW
+        case _:
+            request.ending = Ending.UPSTREAM_BROKE
     if _is_event_stream(exchange):
         event = sse_event(as_ours(error, request), request.id, dialect_of(request.path))
         # An event that was cut off would swallow ours.
