@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load.contestants import BODY, Contestant, Ports, contestants, upstream_command
+from benchmarks.load.departures import departures
 from benchmarks.load.processes import LOAD_CORE, PROXY_CORE, cpu_s, free_port, pinned, rss_mb
 from benchmarks.load.report import page
 from benchmarks.load.requests import flood, one_by_one
@@ -81,11 +82,15 @@ def main() -> None:
     add("--streams", type=int, default=200)
     add("--events", type=int, default=100, help="of each stream")
     add("--services", type=int, default=10, help="configured in ai-proxy")
+    add("--departures", type=int, default=50, help="clients that leave, in each phase")
     add("--out", type=Path, default=Path("bench-results"))
     options = parser.parse_args()
     busy = os.getloadavg()[0]
+    # The clients of this process stay off the core that is measured.
+    os.sched_setaffinity(0, {LOAD_CORE})
     with tempfile.TemporaryDirectory(prefix="ai-proxy-load-") as folder:
         figures = measure(options, Path(folder))
+        gone = departures(Path(folder), options.departures)
     now = datetime.now(UTC)
     result = {
         "date": now.date().isoformat(),
@@ -94,6 +99,7 @@ def main() -> None:
         "body_bytes": len(BODY),
         **{name: getattr(options, name) for name in ("rounds", "connections", "streams", "services")},
         **figures,
+        "departures": {phase: delay._asdict() for phase, delay in gone.items()},
     }
     options.out.mkdir(exist_ok=True)
     stem = options.out / f"{now:%Y-%m-%dT%H%M}-load"

@@ -52,6 +52,17 @@ def page(result: Mapping[str, Any]) -> str:
             f"| {name} | {_or_dash(one['cpu_us'])} | {_ratio(events, name)} | {one['lag_p50_us']:.0f} | "
             f"{one['lag_p99_us']:.0f} |"
         )
+    lines += [
+        "",
+        "## From a client's close to the end of the engine's connection",
+        "",
+        "| phase | p50 ms | worst ms |",
+        "| --- | --: | --: |",
+    ]
+    lines += [
+        f"| {phase} | {delay['p50_ms']:.2f} | {delay['worst_ms']:.2f} |"
+        for phase, delay in result["departures"].items()
+    ]
     return "\n".join([*lines, ""])
 
 
