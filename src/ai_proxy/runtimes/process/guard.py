@@ -131,8 +131,10 @@ class Guard:
             prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != guard:  # it died before the line above
                 os._exit(1)
-            for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, exec would keep that
-                signal.signal(number, signal.SIG_DFL)
+            for number in signal.valid_signals():
+                # Python ignores some, a shell's background job others; exec would keep that.
+                if signal.getsignal(number) is signal.SIG_IGN:
+                    signal.signal(number, signal.SIG_DFL)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(2, 1)
             os.execvp(self._command[0], self._command)  # noqa: S606 - it runs what the config says, without a shell
