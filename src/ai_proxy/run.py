@@ -99,6 +99,9 @@ class Server(uvicorn.Server):
         ending = asyncio.create_task(super().shutdown(sockets), name="shut down")
         while not ending.done() and not self.force_exit:
             await asyncio.wait({ending}, timeout=FORCE_CHECK_S)
+            # One that was being accepted when the base went through them is only here now.
+            for connection in list(self.server_state.connections):
+                connection.shutdown()
         if self.force_exit:
             logger.warning("Ending at once; processes end with the proxy, the next start finds containers")
             self._logs.close()
