@@ -1,11 +1,18 @@
 """What every test may use."""
 
 import os
+import signal
 from typing import NoReturn
 
 import pytest
 
 pytest_plugins = ["tests.fixtures.docker"]
+
+
+def pytest_configure() -> None:
+    """Undo what a background job inherits: what the tests start would ignore Ctrl-C otherwise."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 def missing(reason: str) -> NoReturn:

@@ -34,7 +34,7 @@ def test_every_profile_in_the_package_is_registered() -> None:
     assert found == set(EngineType)
 
 
-@pytest.mark.parametrize("profile", PROFILES.values(), ids=str)
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=[*PROFILES])
 def test_a_profile_holds_together(profile: Profile) -> None:
     assert profile.health_path.startswith("/")
     assert 0 < profile.port < 65536
@@ -87,7 +87,7 @@ def test_busy_probes_read_what_the_engine_says(profile: Profile, body: bytes, bu
     assert profile.busy.reads(body) is busy
 
 
-@pytest.mark.parametrize("profile", [LLAMA_CPP_SERVER, COMFYUI], ids=str)
+@pytest.mark.parametrize("profile", [LLAMA_CPP_SERVER, COMFYUI], ids=lambda it: it.type)
 def test_a_busy_probe_refuses_what_is_not_the_engines(profile: Profile) -> None:
     assert profile.busy is not None
     with pytest.raises(ValueError, match="Expecting value"):
