@@ -14,6 +14,7 @@ from ai_proxy.transport.errors import ConnectFailed, ConnectTimeout
 from ai_proxy.transport.limits import Timeouts
 from ai_proxy.transport.origin import Origin
 from ai_proxy.transport.pool import Pool
+from tests.conftest import missing
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
@@ -64,7 +65,7 @@ async def test_a_name_that_does_not_resolve_is_a_failed_connect() -> None:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("openssl") is None:
-        pytest.skip("needs the openssl command")
+        missing("needs the openssl command")
     path = tmp_path_factory.mktemp("tls") / "localhost.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2"]
