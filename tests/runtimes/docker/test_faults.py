@@ -66,6 +66,15 @@ async def test_a_start_that_the_engine_refuses_gives_its_words_and_leaves_nothin
     assert docker_engine.labelled(LABEL) == []
 
 
+async def test_a_name_that_comes_free_while_the_engine_refuses_it_is_taken(
+    runtime: DockerRuntime, relay: DockerRelay, docker_engine: DockerHost
+) -> None:
+    relay.spoil(CREATE, Spoil.REFUSE, times=1, status=409, words="Conflict. The name is already in use")
+    instance = await runtime.start(tiny_spec(), ignore)
+    assert docker_engine.labelled(LABEL) == [instance.id]
+    assert relay.count(CREATE) == 2
+
+
 @pytest.mark.parametrize("request_line", [CREATE, START, INSPECT, r"GET .*/images/", r"GET .*/networks/"])
 @pytest.mark.parametrize("spoil", [Spoil.HANG, Spoil.GARBAGE])
 async def test_a_start_on_an_engine_that_makes_no_sense_ends_and_leaves_nothing(

@@ -21,6 +21,7 @@ from ai_proxy.runtimes.process.ring import TAIL_LINES
 _TAIL_LINE_CHARS = 500
 _CHUNK_BYTES = 64 * 1024
 _POLL_S = 0.05
+_CONFLICT = 409
 
 
 class NameTaken(Exception):
@@ -87,7 +88,8 @@ class Containers:
                 return found.id
             if not isinstance(error, EngineRefused):
                 raise
-            if found is not None:
+            # What had the name may be gone by now: it was being removed.
+            if found is not None or error.engine_status == _CONFLICT:
                 raise NameTaken(name) from error
             raise StartFailed(cause_of(error.reason)) from error
 
@@ -154,7 +156,7 @@ class Containers:
         except EngineRefused as refused:
             if refused.engine_status == 404:
                 return
-            if refused.engine_status != 409:
+            if refused.engine_status != _CONFLICT:
                 raise
             await self._removed_by_another(container)
 
