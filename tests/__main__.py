@@ -17,10 +17,11 @@ def main(arguments: list[str]) -> int:
     """Run everything; the exit status is that of the first part that failed."""
     python = [sys.executable, "-m"]
     threshold = [] if arguments else [f"--fail-under={MIN_COVERAGE}"]
+    runs = [[*TWO_AT_ONCE, *arguments]] if arguments else [[*TWO_AT_ONCE, "-m", "not oom"], ["-m", "oom"]]
     parts = (
         [*python, "tests.check"],
         [*python, "coverage", "erase"],
-        [*python, "coverage", "run", "-m", "pytest", *TWO_AT_ONCE, *arguments],
+        *([*python, "coverage", "run", "-m", "pytest", *run] for run in runs),
         [*python, "coverage", "combine", "--quiet"],
         [*python, "coverage", "report", *threshold],
     )

@@ -121,6 +121,7 @@ FAILURES: dict[str, tuple[Settings, tuple[str, ...]]] = {
 }
 
 
+@pytest.mark.oom
 async def test_says_why_a_container_can_not_be_started_and_leaves_none(
     serve_docker: Serve, docker_engine: DockerHost
 ) -> None:

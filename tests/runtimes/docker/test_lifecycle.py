@@ -210,7 +210,7 @@ async def test_joins_its_networks_and_names_one_that_does_not_exist(
 
 async def test_container_keys_reach_the_process(runtime: DockerRuntime, docker_engine: DockerHost) -> None:
     docker_engine.docker("volume", "create", "ai-proxy-volume")
-    script = "echo $GREETING; id -u; pwd; ulimit -n; touch /ro/x || echo read-only; cat /etc/hosts; df -m /dev/shm"
+    script = "echo $GREETING; id -u; pwd; ulimit -n; touch /ro/x 2>&1 || echo read-only; cat /etc/hosts; df -m /dev/shm"
     spec = tiny_spec(
         command=["sh", "-c", script],
         environment={"GREETING": "{id} on {port}"},

@@ -8,7 +8,7 @@ from ai_proxy.runtimes.base import Exit
 from ai_proxy.runtimes.docker.runtime import DockerRuntime
 from tests.fixtures.docker import GUARD_S, ignore, tiny_spec
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.oom]
 
 
 @pytest.mark.parametrize(

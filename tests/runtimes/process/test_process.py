@@ -199,6 +199,7 @@ def little_memory(tmp_path: Path) -> Iterator[Path]:
     group.rmdir()
 
 
+@pytest.mark.oom
 async def test_an_engine_that_the_kernel_kills_for_want_of_memory_is_said_to_be(
     runtime: ProcessRuntime, little_memory: Path
 ) -> None:
