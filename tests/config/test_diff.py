@@ -91,6 +91,12 @@ LIVE = {
     "preload": True,
     "pinned": True,
     "resources": {"min_memory_mb": 1, "vram_required_mb": 1},
+    "priority": "high",
+    "weight": 2,
+    "conflicts": ["b"],
+    "requires": ["b"],
+    "replicas": {"max": 2},
+    "sleep": "off",
 }
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import yaml
 
 from ai_proxy.config.load import load
-from ai_proxy.config.models import RuntimeKind, Section
+from ai_proxy.config.models import RuntimeKind
 from ai_proxy.config.reference import ConfigFile, json_schema, page
+from ai_proxy.config.section import Section
 from ai_proxy.config.words import is_map, section_of
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -7,6 +7,8 @@ import difflib
 from collections.abc import Iterator, Mapping
 
 from ai_proxy.config.document import Findings, Node
+from ai_proxy.config.sharing import ResourceRequirements
+from ai_proxy.config.words import advice
 
 _PLACEMENT_VARIABLES = frozenset(
     {
@@ -50,7 +52,10 @@ def check(root: Node, findings: Findings) -> None:
     _check_default_service(root, entries, findings)
     _check_models(entries, findings)
     devices = _declared_devices(root, findings)
-    for service in entries.values():
+    capacities = root.get("capacities")
+    for name, service in entries.items():
+        _check_company(name, service, entries, findings)
+        _check_custom(service, capacities.entries if capacities else {}, findings)
         _check_environment(service, findings)
         _check_container_keys(service, findings)
         if devices is not None:
@@ -136,3 +141,59 @@ def _check_gpus(service: Node, devices: list[Mapping[str, Node]], findings: Find
                 findings.add(item, f"devices lists no GPU {item.value!r}", fix)
     elif isinstance(node.value, str) and node.value.isdecimal() and int(node.value) > len(devices):
         findings.add(node, f"devices lists only {len(devices)}", "ask for fewer, or add them to devices")
+
+
+def _check_company(name: str, service: Node, services: Mapping[str, Node], findings: Findings) -> None:
+    """Who a service can't be beside, or can't be without."""
+    conflicts = {item.value for item in _items(service, "conflicts")}
+    for item in (*_items(service, "conflicts"), *_items(service, "requires")):
+        if item.value == name:
+            findings.add(item, "a service can't name itself here", "remove it")
+        elif item.value not in services:
+            near = difflib.get_close_matches(str(item.value), services, 1)
+            fix = f"write {near[0]}" if near else f"write one of {', '.join(services)}"
+            findings.add(item, f"no such service: {item.value!r}", fix)
+    for item in _items(service, "requires"):
+        if item.value in conflicts:
+            findings.add(item, f"{item.value} is among its conflicts too", "remove it from one of them")
+        elif _leads_to(str(item.value), name, services):
+            findings.add(item, f"{item.value} in turn requires {name}: neither could start", "remove one of the two")
+
+
+def _leads_to(start: str, goal: str, services: Mapping[str, Node]) -> bool:
+    """Whether one service requires another, over however many others."""
+    reached, ahead = {start}, [start]
+    while ahead:
+        service = services.get(ahead.pop())
+        for item in _items(service, "requires") if service is not None else ():
+            if isinstance(item.value, str) and item.value not in reached:
+                reached.add(item.value)
+                ahead.append(item.value)
+    return goal in reached
+
+
+def _items(service: Node, key: str) -> tuple[Node, ...]:
+    """The texts under a key that takes one or many."""
+    node = service.get(key)
+    if node is None:
+        return ()
+    items = node.value if isinstance(node.value, tuple) else (node,)
+    return tuple(item for item in items if isinstance(item.value, str))
+
+
+def _check_custom(service: Node, capacities: Mapping[str, Node], findings: Findings) -> None:
+    """What a service takes of the config's own capacities; any other unknown key ends up here too."""
+    resources = service.get("resources")
+    for name, node in (resources.entries if resources else {}).items():
+        if name in ResourceRequirements.model_fields:
+            continue
+        if (capacity := capacities.get(name)) is None:
+            fix = f"{advice(name, ResourceRequirements)}, or say how much there is of it: capacities: {{{name}: …}}"
+            findings.add(node, "unknown key", fix)
+        elif _number(node) > _number(capacity):
+            findings.add(node, f"capacities has only {capacity.value} of {name}", "ask for less, or raise it")
+
+
+def _number(node: Node) -> int:
+    """A whole number; 0 for what is none, which is a fault of its own."""
+    return int(node.value) if isinstance(node.value, str) and node.value.isdecimal() else 0

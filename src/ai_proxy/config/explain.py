@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ai_proxy.config.document import Findings, Node
 from ai_proxy.config.fields import Rejected
-from ai_proxy.config.models import RuntimeKind, Section
+from ai_proxy.config.models import RuntimeKind
+from ai_proxy.config.section import Section
 from ai_proxy.config.words import advice, is_map, section_of
 
 if TYPE_CHECKING:

@@ -7,23 +7,11 @@ implies for a key left out is its profile's business (`engines/`).
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    Tag,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag, ValidationInfo, field_validator
 
 from ai_proxy.config.fields import (
     Argv,
     Environment,
-    Gpus,
     Headers,
     HttpPath,
     IdleTimeout,
@@ -36,8 +24,9 @@ from ai_proxy.config.fields import (
     Url,
     Vars,
     Volume,
-    VramMb,
 )
+from ai_proxy.config.section import Section
+from ai_proxy.config.sharing import Priority, Replicas, ResourceRequirements, SchedulingConfig, Sleep
 
 
 class EngineType(StrEnum):
@@ -72,43 +61,6 @@ class PullPolicy(StrEnum):
     MISSING = "missing"
     ALWAYS = "always"
     NEVER = "never"
-
-
-class Section(BaseModel):
-    """A part of the config: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _empty_key_is_default(cls, data: object) -> object:
-        """`environment:` with nothing after it is null in YAML; it means that nothing is set."""
-        if not isinstance(data, dict):
-            return data
-        fields = cls.model_fields
-        empty = {
-            name
-            for name, value in data.items()
-            if value is None and name in fields and not fields[name].is_required() and fields[name].default is not None
-        }
-        return {name: value for name, value in data.items() if name not in empty}
-
-
-class ResourceRequirements(Section):
-    """What a service needs of the machine."""
-
-    gpus: Gpus | None = Field(
-        None,
-        description="GPUs it uses: a count, a list of indices or UUIDs, or 0. Default: 1 for a GPU engine where the "
-        "machine has a GPU, else 0.",
-        examples=[1, 0, ["0", "1"]],
-    )
-    vram_required_mb: VramMb = Field(
-        "auto",
-        description="VRAM reserved on each of its GPUs, in MiB; `auto`: a GPU to itself.",
-        examples=[16000, "auto"],
-    )
-    min_memory_mb: PositiveInt | None = Field(None, description="Host memory reserved for it, in MiB.", examples=[2048])
 
 
 class Health(Section):
@@ -258,6 +210,29 @@ class ServiceConfig(ContainerKeys):
     )
     preload: bool = Field(False, description="Started when the proxy starts.", examples=[True])
     pinned: bool = Field(False, description="Never evicted, never stopped for being idle.", examples=[True])
+    priority: Priority = Field(
+        Priority.NORMAL,
+        description="Who goes first where room is scarce; idle services of a higher one are evicted only by a claim.",
+        examples=["high"],
+    )
+    weight: PositiveFloat = Field(
+        1, description="What a second of its loading counts against one of the others'.", examples=[2]
+    )
+    conflicts: Strings = Field(
+        (), description="Services that may not be in memory while it is, in either direction.", examples=[["comfyui"]]
+    )
+    requires: Strings = Field(
+        (),
+        description="Services that have to be ready before it starts, and stay as long as it does.",
+        examples=[["embed"]],
+    )
+    replicas: Replicas = Field(Replicas(), description="How many copies of it may run.")
+    sleep: Sleep = Field(
+        "auto",
+        description="Whether it sleeps instead of stopping to make room: `auto` (where its engine can), `off`, or the "
+        "levels that it may use.",
+        examples=["auto", [1]],
+    )
 
     @field_validator("runtime")
     @classmethod
@@ -294,6 +269,24 @@ class DeviceConfig(Section):
     vram_mb: PositiveInt = Field(description="Capacity in MiB.", examples=[24576])
     uuid: str | None = Field(None, description="UUID that a container runtime knows.", examples=["GPU-5d2c…"])
     name: str = Field("", description="Name for people.", examples=["RTX 4090"])
+
+
+class DiscoverRule(Section):
+    """One service for each model file that a pattern matches."""
+
+    glob: Annotated[str, Field(min_length=1)] = Field(
+        description="Pattern of the files: * ? [a-z], and ** for any depth; relative to the config file. Shards count "
+        "as one file, mmproj* is none.",
+        examples=["/srv/models/*.gguf"],
+    )
+    extends: str = Field(
+        description="Template of the services. It is given {file} (below the pattern's fixed part), {path} (absolute) "
+        "and {mmproj} (as {file}, where a projector for the model sits beside it).",
+        examples=["gguf"],
+    )
+    extends_with_mmproj: str | None = Field(
+        None, description="Template in its place for a model with a projector.", examples=["gguf-vision"]
+    )
 
 
 class ServerConfig(Section):
@@ -338,18 +331,6 @@ class LogConfig(Section):
     access: bool = Field(True, description="One line a request.", examples=[True])
 
 
-class SchedulingConfig(Section):
-    """How waiting requests are treated."""
-
-    claim_after_s: float = Field(
-        30,
-        ge=0,
-        description="After this long the oldest waiter may drain busy services, in seconds.",
-        examples=[30],
-    )
-    max_queue: PositiveInt = Field(4000, description="Requests that may wait in all.", examples=[4000])
-
-
 class Config(Section):
     """A whole config file."""
 
@@ -379,6 +360,17 @@ class Config(Section):
         None,
         description="Host memory that services may reserve, in MiB. Default: all of it.",
         examples=[65536],
+    )
+    capacities: dict[str, PositiveInt] = Field(
+        default_factory=dict,
+        description="Resources of your own that services share: how much there is of each; services take some under "
+        "`resources`.",
+        examples=[{"licences": 2}],
+    )
+    discover: tuple[DiscoverRule, ...] = Field(
+        (),
+        description="Services made of the model files that are there; one written by hand wins over its namesake.",
+        examples=[[{"glob": "/srv/models/*.gguf", "extends": "gguf"}]],
     )
     default_service: str | None = Field(
         None,

@@ -13,7 +13,8 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticUndefined
 
-from ai_proxy.config.models import Config, Section, ServiceConfig
+from ai_proxy.config.models import Config, ServiceConfig
+from ai_proxy.config.section import Section
 from ai_proxy.config.words import is_map, section_of
 
 PAGE = "configuration.md"

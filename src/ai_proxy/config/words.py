@@ -9,7 +9,8 @@ from typing import get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from ai_proxy.config.models import Config, Section, ServiceConfig
+from ai_proxy.config.models import Config, ServiceConfig
+from ai_proxy.config.section import Section
 
 _SERVICE_WORDS = {
     # Compose
@@ -47,7 +48,6 @@ _SERVICE_WORDS = {
     "livenessProbe": "write health: {path: /health}",
     "nodeSelector": "write resources.gpus",
     "readinessProbe": "write health: {path: /health}",
-    "replicas": "remove it: a service has one replica",
     "securityContext": "write user, cap_add or security_opt",
     "startupProbe": "write health: {path: /health, start_timeout_s: 600}",
     "terminationGracePeriodSeconds": "write stop_grace_period",
@@ -69,7 +69,7 @@ _SERVICE_WORDS = {
 _TOP_WORDS = {
     "apiKeys": "remove it: keys are not checked by this version",
     "globalTTL": "write defaults: {idle_timeout_s: …}",
-    "groups": "remove it: what runs together follows from resources",
+    "groups": "remove it: what runs together follows from resources; conflicts in a service keeps others out",
     "healthCheckTimeout": "write defaults: {health: {start_timeout_s: …}}",
     "hooks": "write preload: true in the services concerned",
     "ListenPort": "write server.port",
