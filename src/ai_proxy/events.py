@@ -29,6 +29,7 @@ class ServiceChanged(Event):
 
     Attributes:
         eviction: Why it has to leave for others, where that is so: `room`, `claim` or `idle`.
+        for_service: The service that gets its room, where it leaves for one.
     """
 
     kind = "service"
@@ -37,6 +38,7 @@ class ServiceChanged(Event):
     previous: str
     reason: str
     eviction: str | None = None
+    for_service: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,38 @@ class Decided(Event):
     service: str
     verdict: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestWaited(Event):
+    """A request has to wait for its service.
+
+    Attributes:
+        request: Its request id; clients choose it, so that two requests may have the same.
+        since: Unix time at which it arrived, in seconds.
+    """
+
+    kind = "request_waits"
+    request: str
+    service: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAnswered(Event):
+    """A request waits for its service no more.
+
+    Attributes:
+        request: Its request id.
+        outcome: `admitted`, `left` if its client did, else the code of the error that it got.
+        waited_s: How long it has waited, in seconds.
+    """
+
+    kind = "request_answered"
+    request: str
+    service: str
+    outcome: str
+    waited_s: float
 
 
 @dataclass(frozen=True, slots=True)
