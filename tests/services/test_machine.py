@@ -67,16 +67,29 @@ def test_what_holds_room_is_stopped_before_it_lets_go(state: State, event: Event
 
 @pytest.mark.parametrize(("state", "event"), LEGAL)
 def test_each_working_state_is_entered_with_its_work(state: State, event: Event) -> None:
-    work = {State.STARTING: Action.LAUNCH, State.LOADING: Action.PROBE, State.STOPPING: Action.STOP}
+    work = {
+        State.STARTING: Action.LAUNCH,
+        State.LOADING: Action.WAKE if state is State.SLEEPING else Action.PROBE,
+        State.READY: Action.WATCH,
+        State.SLEEPING: Action.SLEEP,
+        State.STOPPING: Action.STOP,
+    }
     target, action = step(state, event)
-    resumed = (state, target) == (State.DRAINING, State.READY)
-    expected = Action.WATCH if target is State.READY and not resumed else work.get(target)
-    assert action == expected
+    goes_on = (state, event) in {(State.DRAINING, Event.RESUME), (State.SLEEPING, Event.SLEPT)}
+    assert action == (None if goes_on else work.get(target))
 
 
 @pytest.mark.parametrize("state", sorted(HOLDING - {State.STOPPING}))
 def test_whatever_holds_room_can_be_ended_and_can_break_once_it_is_under_way(state: State) -> None:
     assert step(state, Event.UNWANTED) == step(state, Event.BROKE) == (State.STOPPING, Action.STOP)
+
+
+def test_a_sleeper_wakes_into_room_that_was_reserved_for_it_and_serves_only_once_it_is_healthy() -> None:
+    asleep, _ = step(State.READY, Event.SLEEP)
+    asleep, _ = step(asleep, Event.SLEPT)
+    waking, action = step(asleep, Event.PLACED)
+    assert (waking, action) == (State.LOADING, Action.WAKE)
+    assert step(waking, Event.HEALTHY) == (State.READY, Action.WATCH)
 
 
 def test_the_diagram_draws_each_transition_once() -> None:

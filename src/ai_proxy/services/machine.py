@@ -5,7 +5,8 @@ of other services or of how an action is done. An event that a state does not kn
 has decided on a state that is no longer true.
 
 A failure passes through STOPPING wherever something may be left to remove, so that FAILED, like STOPPED, always means
-that nothing runs and nothing is held.
+that nothing runs and nothing is held. What a release leaves behind is the ledger's business, not a state: the replica
+is gone either way.
 """
 
 from collections.abc import Iterable, Mapping
@@ -37,6 +38,7 @@ class State(Word):
     STARTING = "starting", "Its room is reserved; its runtime pulls, creates and starts."
     LOADING = "loading", "It runs and has an address; its engine is not ready yet."
     READY = "ready", "It takes requests."
+    SLEEPING = "sleeping", "It lives on without its room on the devices, or is giving it back; it takes no requests."
     DRAINING = "draining", "It takes no new requests; open ones finish."
     STOPPING = "stopping", "Its runtime ends it; its room is held until it is confirmed gone."
     FAILED = "failed", "It broke. Nothing runs, nothing is held; it is not started again before its back-off is over."
@@ -47,13 +49,15 @@ class Event(Word):
 
     WANTED = "wanted", "Somebody needs it."
     UNWANTED = "unwanted", "Nobody needs it any more, or its room is needed elsewhere."
-    PLACED = "placed", "Room was reserved for it."
+    PLACED = "placed", "Room was reserved for it: to start in, or to wake up in."
     LAUNCHED = "launched", "Its runtime started it; it has an address."
     ADOPTED = "adopted", "It was found running, from a former life of the proxy."
     HEALTHY = "healthy", "It answers its health check."
     BROKE = "broke", "It exited, let its start-up deadline pass, or could not be started."
     DRAIN = "drain", "It takes no new requests; open ones finish."
     RESUME = "resume", "Its drain is called off."
+    SLEEP = "sleep", "Its room is needed elsewhere, and its engine can give it back while it lives on."
+    SLEPT = "slept", "Its engine gave the room on its devices back."
     GONE = "gone", "Its runtime confirmed that it ended, as it was asked to."
     LOST = "lost", "Its runtime confirmed that nothing is left of a replica that broke."
     RESET = "reset", "An operator forgave its failures."
@@ -65,14 +69,16 @@ class Action(Word):
     LAUNCH = "launch", "Have the runtime start it."
     PROBE = "probe", "Ask it for its health until it is ready."
     WATCH = "watch", "Notice when it ends or turns unhealthy."
+    SLEEP = "sleep", "Have its engine give its room back, and notice when it ends."
+    WAKE = "wake", "Have its engine take its room again, and ask it for its health until it is ready."
     STOP = "stop", "Have the runtime end it, and confirm that it is gone."
 
 
-SETTLED = frozenset({State.STOPPED, State.READY, State.FAILED})
+SETTLED = frozenset({State.STOPPED, State.READY, State.SLEEPING, State.FAILED})
 """States that last until something is asked for; every waiter has been answered when one is entered."""
 
-HOLDING = frozenset({State.STARTING, State.LOADING, State.READY, State.DRAINING, State.STOPPING})
-"""States in which a replica holds its reservation."""
+HOLDING = frozenset({State.STARTING, State.LOADING, State.READY, State.SLEEPING, State.DRAINING, State.STOPPING})
+"""States in which a replica holds a reservation; asleep, the smaller one of its level."""
 
 type Step = tuple[State, Action | None]
 
@@ -97,6 +103,13 @@ TRANSITIONS: Mapping[State, Mapping[Event, Step]] = {
     },
     State.READY: {
         Event.DRAIN: (State.DRAINING, None),
+        Event.SLEEP: (State.SLEEPING, Action.SLEEP),
+        Event.BROKE: (State.STOPPING, Action.STOP),
+        Event.UNWANTED: (State.STOPPING, Action.STOP),
+    },
+    State.SLEEPING: {
+        Event.SLEPT: (State.SLEEPING, None),
+        Event.PLACED: (State.LOADING, Action.WAKE),
         Event.BROKE: (State.STOPPING, Action.STOP),
         Event.UNWANTED: (State.STOPPING, Action.STOP),
     },
