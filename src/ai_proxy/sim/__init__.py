@@ -1,0 +1,1 @@
+"""The scheduler on a virtual clock over a trace: capacity planning and comparison of policies."""
