@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ai_proxy.config.models import ServiceConfig
-from ai_proxy.devices import Device, Placement
+from ai_proxy.devices import Device, Placement, Vendor
 from ai_proxy.runtimes.base import Instance, InstanceSpec
 from ai_proxy.runtimes.docker.spec import create_body, instance_of, labels_of
 from ai_proxy.runtimes.docker.state import ContainerState, cause_of, read_state
@@ -103,6 +103,14 @@ def test_gpus_are_asked_for_by_uuid() -> None:
     assert requests == [{"Driver": "nvidia", "DeviceIDs": ["GPU-a"], "Capabilities": [["gpu"]]}]
 
 
+def test_amds_gpus_come_with_their_device_files_and_by_name() -> None:
+    amd = Device("amd0", "GPU-7c2b", 24560, vendor=Vendor.AMD), Device("amd1", "0000:0b:00.0", 12272, vendor=Vendor.AMD)
+    body = body_of(Placement(amd))
+    assert body["Env"] == ["ROCR_VISIBLE_DEVICES=GPU-7c2b,1", "NVIDIA_VISIBLE_DEVICES=void"]
+    assert [device["PathOnHost"] for device in body["HostConfig"]["Devices"]] == ["/dev/kfd", "/dev/dri"]
+    assert "DeviceRequests" not in body["HostConfig"]
+
+
 def test_a_port_is_published_on_loopback_only_when_it_must_be() -> None:
     body = body_of(publish=True)
     assert body["ExposedPorts"] == {"8080/tcp": {}}
@@ -113,7 +121,7 @@ def test_our_labels_win_over_the_users() -> None:
     assert body_of(labels={"team": "ml", "ai-proxy.name": "other"})["Labels"] == {"team": "ml", "ai-proxy.name": "home"}
 
 
-devices = st.builds(Device, st.text(), st.text(), st.integers(1, 10**6), st.text())
+devices = st.builds(Device, st.text(), st.text(), st.integers(1, 10**6), st.text(), st.sampled_from(Vendor))
 placements = st.builds(Placement, st.lists(devices).map(tuple), st.integers(0, 10**6), st.integers(0, 10**6))
 
 

@@ -99,7 +99,8 @@ async def test_the_placement_names_and_variables_reach_the_process(runtime: Proc
 async def test_a_service_without_gpus_sees_none(runtime: ProcessRuntime) -> None:
     instance = await runtime.start(engine_spec("--print-env"), ignore)
     env = json.loads(await line_of(runtime, instance, "env "))
-    assert (env["CUDA_VISIBLE_DEVICES"], env["ROCR_VISIBLE_DEVICES"]) == ("", "")
+    hidden = "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"
+    assert [env[name] for name in hidden] == ["", "", ""]
 
 
 async def test_two_replicas_never_share_a_port(runtime: ProcessRuntime) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ai_proxy.config.models import ServiceConfig, Ulimit
 from ai_proxy.config.substitute import fill
-from ai_proxy.devices import Device, Placement
+from ai_proxy.devices import Device, Placement, Vendor
 from ai_proxy.runtimes.base import Instance, InstanceSpec
 from ai_proxy.runtimes.docker.state import ContainerState
 
@@ -27,6 +27,7 @@ START = "ai-proxy.start"
 """Differs for every start, so that a container whose creation was never confirmed is known again."""
 
 _DEFAULT_NETWORK = "bridge"
+_AMD_FILES = ("/dev/kfd", "/dev/dri")
 _LOG_CONFIG = {"Type": "json-file", "Config": {"max-size": "50m", "max-file": "2"}}
 
 
@@ -98,7 +99,7 @@ def instance_of(state: ContainerState) -> Instance | None:
     try:
         origin = state.origin(int(labels[PORT]))
         placement = Placement(
-            devices=tuple(Device(**device) for device in json.loads(labels[DEVICES])),
+            devices=tuple(_device(**device) for device in json.loads(labels[DEVICES])),
             vram_mb=int(labels[VRAM_MB]),
             memory_mb=int(labels[MEMORY_MB]),
         )
@@ -131,6 +132,7 @@ def _host_config(config: ServiceConfig, devices: tuple[Device, ...], port: int, 
         "Ulimits": [_ulimit(name, limit) for name, limit in config.ulimits.items()],
         "Mounts": [_mount(volume) for volume in config.volumes],
         "DeviceRequests": _device_requests(devices),
+        "Devices": [_device_file(path) for path in _AMD_FILES if _of(Vendor.AMD, devices)],
         "PortBindings": {f"{port}/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]} if publish else None,
     }
     return {
@@ -143,16 +145,32 @@ def _host_config(config: ServiceConfig, devices: tuple[Device, ...], port: int, 
 
 
 def _environment(config: ServiceConfig, devices: tuple[Device, ...]) -> dict[str, str]:
-    if devices:
-        return config.environment
-    # CUDA images ask for every GPU, and get them where NVIDIA's runtime is the engine's default.
-    return {**config.environment, "NVIDIA_VISIBLE_DEVICES": "void"}
+    environment = config.environment
+    if amd := _of(Vendor.AMD, devices):
+        environment = {**environment, "ROCR_VISIBLE_DEVICES": ",".join(device.handle for device in amd)}
+    if not _of(Vendor.NVIDIA, devices):
+        # CUDA images ask for every GPU, and get them where NVIDIA's runtime is the engine's default.
+        environment = {**environment, "NVIDIA_VISIBLE_DEVICES": "void"}
+    return environment
 
 
 def _device_requests(devices: tuple[Device, ...]) -> list[dict[str, Any]]:
-    if not devices:
+    nvidia = _of(Vendor.NVIDIA, devices)
+    if not nvidia:
         return []
-    return [{"Driver": "nvidia", "DeviceIDs": [device.uuid for device in devices], "Capabilities": [["gpu"]]}]
+    return [{"Driver": "nvidia", "DeviceIDs": [device.handle for device in nvidia], "Capabilities": [["gpu"]]}]
+
+
+def _device_file(path: str) -> dict[str, str]:
+    return {"PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "rwm"}
+
+
+def _of(vendor: Vendor, devices: tuple[Device, ...]) -> list[Device]:
+    return [device for device in devices if device.vendor is vendor]
+
+
+def _device(vendor: str = Vendor.NVIDIA, **fields: Any) -> Device:
+    return Device(**fields, vendor=Vendor(vendor))
 
 
 def _mount(volume: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from loguru import logger
 
 from ai_proxy.config.models import ServiceConfig
 from ai_proxy.config.substitute import fill
-from ai_proxy.devices import Placement
+from ai_proxy.devices import Placement, Vendor
 from ai_proxy.engines.registry import port_of
 from ai_proxy.errors import StartFailed
 from ai_proxy.runtimes.base import Exit, Instance, InstanceSpec, Progress
@@ -205,7 +205,19 @@ def device_environment(placement: Placement) -> dict[str, str]:
         >>> device_environment(Placement((Device("0", "GPU-a", 24576), Device("1", "GPU-b", 24576))))
         ... # doctest: +NORMALIZE_WHITESPACE
         {'CUDA_DEVICE_ORDER': 'PCI_BUS_ID', 'CUDA_VISIBLE_DEVICES': 'GPU-a,GPU-b',
-        'ROCR_VISIBLE_DEVICES': 'GPU-a,GPU-b'}
+        'HIP_VISIBLE_DEVICES': '', 'ROCR_VISIBLE_DEVICES': ''}
+        >>> device_environment(Placement((Device("amd1", "GPU-7c", 24560, vendor=Vendor.AMD),)))
+        ... # doctest: +NORMALIZE_WHITESPACE
+        {'CUDA_DEVICE_ORDER': 'PCI_BUS_ID', 'CUDA_VISIBLE_DEVICES': '0', 'HIP_VISIBLE_DEVICES': '0',
+        'ROCR_VISIBLE_DEVICES': 'GPU-7c'}
     """
-    visible = ",".join(device.uuid for device in placement.devices)
-    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": visible, "ROCR_VISIBLE_DEVICES": visible}
+    amd = [device.handle for device in placement.devices if device.vendor is Vendor.AMD]
+    # HIP reads CUDA's variable too, and counts among the GPUs that ROCR leaves visible.
+    hip = ",".join(str(index) for index in range(len(amd)))
+    nvidia = ",".join(device.handle for device in placement.devices if device.vendor is Vendor.NVIDIA)
+    return {
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "CUDA_VISIBLE_DEVICES": nvidia or hip,
+        "HIP_VISIBLE_DEVICES": hip,
+        "ROCR_VISIBLE_DEVICES": ",".join(amd),
+    }
