@@ -24,6 +24,7 @@ from starlette.types import Receive, Scope, Send
 from ai_proxy import __version__
 from ai_proxy.config.faults import ConfigError
 from ai_proxy.config.load import load
+from ai_proxy.config.model_files import absolute
 from ai_proxy.config.models import Config, OnExit, RuntimeKind
 from ai_proxy.config.paths import find_config, proxy_name, state_dir
 from ai_proxy.config.watch import Watcher
@@ -219,10 +220,14 @@ class System:
         with contextlib.suppress(ConfigError):
             await self.plane.reload()
 
+    def _patterns(self) -> list[str]:
+        """Where the config in force looks for model files."""
+        return [absolute(rule.glob, self._path.parent) for rule in self.plane.config.discover]
+
     async def _follow_config(self) -> None:
         while True:
             try:
-                watcher = Watcher(self._path)
+                watcher = Watcher(self._path, patterns=self._patterns)
                 await self._reload()  # what changed after the last look at the file, and before this watch
                 async for _ in watcher:
                     await self._reload()

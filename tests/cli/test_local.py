@@ -38,6 +38,28 @@ def test_schema_is_json_that_knows_the_services(tmp_path: Path) -> None:
     assert "services" in json.loads(run(tmp_path, "schema").out)["properties"]
 
 
+def test_check_shows_what_was_discovered_and_what_was_not(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    for name in ("a.gguf", "half-00001-of-00002.gguf"):
+        (tmp_path / "models" / name).touch()
+    (tmp_path / "ai-proxy.yaml").write_text(
+        "templates: {t: {command: x}}\n"
+        "discover:\n"
+        "  - {glob: models/*.gguf, extends: t}\n"
+        "  - {glob: other/*.gguf, extends: t}\n"
+    )
+
+    said = run(tmp_path, "check")
+
+    assert said.status == 0
+    assert said.out.splitlines() == [
+        f"{tmp_path}/ai-proxy.yaml: fine, 1 service",
+        f"discovered: a from {tmp_path}/models/a.gguf",
+        "note: line 3: half-00001-of-00002.gguf waits for 1 more of its shards, such as half-00002-of-00002.gguf",
+        "note: line 4: other/*.gguf matches no model file",
+    ]
+
+
 def test_check_says_that_a_file_is_fine(config: Path) -> None:
     assert run(config.parent, "check").out == f"{config}: fine, 2 services\n"
 

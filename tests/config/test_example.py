@@ -79,5 +79,5 @@ def test_every_key_has_a_description_and_every_value_an_example() -> None:
 def test_the_schema_knows_layers_and_refuses_unknown_keys() -> None:
     schema = json_schema()
     assert {"defaults", "templates", "services"} <= schema["properties"].keys()
-    assert schema["required"] == ["services"]
+    assert schema["anyOf"] == [{"required": ["services"]}, {"required": ["discover"]}]
     assert schema["additionalProperties"] is False

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
@@ -19,9 +20,9 @@ GUARD_S = 15.0
 class Seen:
     """Turns of a watcher, counted by a task of its own."""
 
-    def __init__(self, path: Path, look_every_s: float) -> None:
+    def __init__(self, path: Path, look_every_s: float, patterns: Sequence[str]) -> None:
         # Made here, not in the task: what the test changes next is to be a change.
-        watcher = Watcher(path, look_every_s)
+        watcher = Watcher(path, look_every_s, patterns=lambda: patterns)
         self._turns: asyncio.Queue[None] = asyncio.Queue()
         self._task = asyncio.create_task(self._follow(watcher))
 
@@ -51,8 +52,8 @@ type Follow = Callable[..., Seen]
 async def seen() -> AsyncGenerator[Follow]:
     started: list[Seen] = []
 
-    def follow(path: Path, look_every_s: float = 0.1) -> Seen:
-        started.append(Seen(path, look_every_s))
+    def follow(path: Path, look_every_s: float = 0.1, patterns: Sequence[str] = ()) -> Seen:
+        started.append(Seen(path, look_every_s, patterns))
         return started[-1]
 
     yield follow
@@ -150,3 +151,32 @@ async def test_a_change_between_making_and_following_is_seen(tmp_path: Path) -> 
     async with asyncio.timeout(GUARD_S), aclosing(watcher.__aiter__()) as changes:
         async for _ in changes:
             break
+
+
+async def test_sees_model_files_come_and_go_once_each(tmp_path: Path, seen: Follow) -> None:
+    path = tmp_path / "ai-proxy.yaml"
+    path.touch()
+    models = tmp_path / "srv" / "models"
+    turns = seen(path, patterns=[f"{models}/*.gguf"])
+    models.mkdir(parents=True)
+    (models / "a.gguf").touch()
+    await turns.one()
+    (models / "a.gguf").write_text("longer")
+    (models / "a.gguf").unlink()
+    await turns.one()
+    assert turns.more == 0
+
+
+async def test_hears_of_a_model_file_without_looking(tmp_path: Path, seen: Follow) -> None:
+    path = tmp_path / "ai-proxy.yaml"
+    path.touch()
+    models = tmp_path / "models"
+    models.mkdir()
+    turns = seen(path, look_every_s=600, patterns=[f"{models}/*.gguf"])
+    async with asyncio.timeout(GUARD_S):
+        for number in itertools.count():
+            # There is a moment before the watch stands.
+            (models / f"{number}.gguf").touch()
+            with contextlib.suppress(TimeoutError):
+                await turns.one(within_s=1)
+                break

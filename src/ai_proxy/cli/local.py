@@ -12,7 +12,7 @@ import typer
 from ai_proxy import __version__
 from ai_proxy.cli.failure import CONFIG_FAULT, Failure
 from ai_proxy.config.faults import ConfigError
-from ai_proxy.config.load import load
+from ai_proxy.config.load import Loaded, inspect
 from ai_proxy.config.models import Config, OnExit, RuntimeKind
 from ai_proxy.config.paths import find_config
 
@@ -28,9 +28,14 @@ def read_config(config: Path | None) -> tuple[Path, Config]:
     Raises:
         Failure: It is missing or at fault.
     """
+    path, loaded = _inspected(config)
+    return path, loaded.config
+
+
+def _inspected(config: Path | None) -> tuple[Path, Loaded]:
     try:
         path = find_config(config, os.environ, Path.cwd())
-        return path, load(path, os.environ)
+        return path, inspect(path, os.environ)
     except ConfigError as error:
         raise Failure(str(error), CONFIG_FAULT) from None
 
@@ -95,9 +100,14 @@ def check(
     against: Annotated[Path | None, typer.Option(help="Show what would change from this file.")] = None,
 ) -> None:
     """Check a config file: every fault with its line and its fix."""
-    path, settings = read_config(file)
+    path, loaded = _inspected(file)
+    settings = loaded.config
     count = len(settings.services)
     typer.echo(f"{path}: fine, {count} service{'s' * (count != 1)}")
+    for service, model in loaded.discovered.items():
+        typer.echo(f"discovered: {service} from {model}")
+    for note in loaded.notes:
+        typer.echo(f"note: {note}")
     processes = [id_ for id_, service in settings.services.items() if service.kind is RuntimeKind.PROCESS]
     if settings.server.on_exit is OnExit.KEEP and processes:
         typer.echo(f"note: on_exit: keep holds for containers only; these end with the proxy: {', '.join(processes)}")

@@ -74,14 +74,15 @@ def _check_default_service(root: Node, services: Mapping[str, Node], findings: F
 def _check_models(services: Mapping[str, Node], findings: Findings) -> None:
     owners: dict[str, str] = {}
     for service, node in services.items():
-        for name, place in _model_names(service, node):
+        for name, place in model_names(service, node):
             owner = owners.setdefault(name, service)
             if owner != service:
                 message = f"model {name!r} belongs to service {owner} already"
                 findings.add(place, message, "rename it in one of them, or remove it")
 
 
-def _model_names(service: str, node: Node) -> Iterator[tuple[str, Node]]:
+def model_names(service: str, node: Node) -> Iterator[tuple[str, Node]]:
+    """The names under which a service's models are asked for, each with its place; what has the wrong type is left."""
     models = node.get("models")
     if models is None or models.value is None:
         yield service, node

@@ -4,16 +4,18 @@ The steps, each over the whole file, none stopping at its first fault:
 
 1. YAML to nodes that know their lines (`document`)
 2. `${NAME}` from the environment, in every text (`substitute`)
-3. defaults, templates, env files, vars and args into the services (`resolve`)
+3. defaults, templates, env files, vars and args into the services (`resolve`), also those that are found (`discover`)
 4. types (`models`, worded by `explain`), then what holds between keys (`check`)
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from ai_proxy.config.check import check
+from ai_proxy.config.check import check, model_names
+from ai_proxy.config.discover import Discovered, discover
 from ai_proxy.config.document import Findings, Node, read
 from ai_proxy.config.explain import explain
 from ai_proxy.config.faults import ConfigError, Fault
@@ -24,6 +26,21 @@ from ai_proxy.config.substitute import substitute
 
 SMALLEST = 'services: {small: {type: llama-cpp-server, command: "llama-server -m small.gguf --port {port}"}}'
 """The smallest file that serves something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A config, and what only those want to know who look at its file.
+
+    Attributes:
+        config: The config; its services have taken in defaults, templates, env files, vars and args.
+        discovered: The files that services were made of, by service.
+        notes: What is no fault but may surprise, for people.
+    """
+
+    config: Config
+    discovered: Mapping[str, Path]
+    notes: tuple[str, ...]
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Config:
@@ -39,6 +56,15 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
     Raises:
         ConfigError: Every fault of the file.
     """
+    return inspect(path, environ).config
+
+
+def inspect(path: Path, environ: Mapping[str, str]) -> Loaded:
+    """Read a config file like `load`, and tell more about it.
+
+    Raises:
+        ConfigError: Every fault of the file.
+    """
     findings = Findings(str(path))
     root = read(_text(path), findings)
     if not isinstance(root.value, Mapping):
@@ -48,13 +74,16 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
     root = _substituted(root, environ, findings)
     _check_layer_keys(root, findings)
     layers = Layers(root, findings)
-    resolved = _resolved(root, layers, Finisher(path.parent, environ, findings))
+    finisher = Finisher(path.parent, environ, findings)
+    resolved = _resolved(root, layers, finisher)
+    found = discover(root, layers, path.parent, _taken(resolved), findings)
+    resolved = _with_services(resolved, found, layers, finisher)
     config = _typed(resolved, findings)
     _check_layers(layers, findings)
     check(resolved, findings)
     if config is None or findings.faults:
         raise ConfigError(findings.faults)
-    return config
+    return Loaded(config, found.paths, found.notes)
 
 
 def _text(path: Path) -> str:
@@ -103,6 +132,26 @@ def _resolved(root: Node, layers: Layers, finisher: Finisher) -> Node:
         return root
     finished = {service: finisher.finish(layers.lay(node)) for service, node in services.value.items()}
     return root.put("services", services.replace(finished))
+
+
+def _taken(resolved: Node) -> frozenset[str]:
+    """Ids and model names of the services that were written by hand."""
+    services = resolved.get("services")
+    entries = services.entries if services else {}
+    return frozenset(entries) | {name for id_, node in entries.items() for name, _ in model_names(id_, node)}
+
+
+def _with_services(resolved: Node, found: Discovered, layers: Layers, finisher: Finisher) -> Node:
+    """Add what was discovered; where that is asked for, nobody has to write services by hand as well."""
+    services = resolved.get("services")
+    if services is None:
+        if resolved.get("discover") is None:
+            return resolved
+        services = Node({}, resolved.line, "services")
+    if not isinstance(services.value, Mapping):
+        return resolved
+    finished = {service: finisher.finish(layers.lay(node)) for service, node in found.services.items()}
+    return resolved.put("services", services.replace({**services.value, **finished}))
 
 
 def _typed(root: Node, findings: Findings) -> Config | None:

@@ -275,8 +275,8 @@ class DiscoverRule(Section):
     """One service for each model file that a pattern matches."""
 
     glob: Annotated[str, Field(min_length=1)] = Field(
-        description="Pattern of the files: * ? [a-z], and ** for any depth; relative to the config file. Shards count "
-        "as one file, mmproj* is none.",
+        description="Pattern of the files: `*`, `?`, `[a-z]`, and `**` for any depth; relative to the config file. "
+        "Shards count as one file, `mmproj` files as none.",
         examples=["/srv/models/*.gguf"],
     )
     extends: str = Field(

@@ -60,6 +60,8 @@ def json_schema() -> dict[str, Any]:
         "description": "One file: the proxy, its services, and the layers they are made of.",
         "patternProperties": {"^x-": {}},
     }
+    schema["anyOf"] = [{"required": [key]} for key in ("services", "discover")]
+    del schema["required"]
     # Both are filled in field by field, never given as a whole.
     del schema["properties"]["defaults"]["default"]
     return schema
@@ -103,7 +105,8 @@ def _table(title: str, prefix: str, section: type[Section]) -> Iterator[str]:
 def _form(schema: dict[str, Any], field: FieldInfo) -> str:
     """The forms of a value in words."""
     if (section := section_of(field)) is not None and section is not ServiceConfig and not is_map(field):
-        return "see below" if "items" not in json.dumps(schema) else "`auto` or a list, see below"
+        listed = "a list, see below" if "items" in json.dumps(schema) else "see below"
+        return f"`auto` or {listed}" if "const" in json.dumps(schema) else listed
     forms = [_one_form(option) for option in schema.get("anyOf") or schema.get("oneOf") or [schema]]
     return " or ".join(dict.fromkeys(form for form in forms if form != "null"))
 

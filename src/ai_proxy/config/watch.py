@@ -1,4 +1,4 @@
-"""Follow the config file: one turn of the iterator for each time its content has changed.
+"""Follow the config file: one turn of the iterator for each time its content, or what it finds, has changed.
 
 Sees edits in place, atomic replacement, and the swap of a symlink anywhere on its path (Kubernetes mounts a ConfigMap
 that way). Compares contents, not events: a touch, or a change back before anyone looked, yields nothing. Does not
@@ -7,11 +7,13 @@ read the config.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from pathlib import Path
 
 from watchfiles import awatch
+
+from ai_proxy.config.model_files import fixed_part, names
 
 _DEBOUNCE_MS = 200
 _RETRY_S = 1.0
@@ -24,18 +26,25 @@ class Watcher:
         path: The config file. Its content at this moment is what changes are measured against.
         look_every_s: How often to look without an event: events can be lost, on network mounts for one, and there is
             a moment before the watch stands.
+        patterns: Tells the absolute patterns of the model files that the config in force looks for: that some came or
+            went counts as a change. Below the directory where a pattern starts, changes are seen only by looking.
 
     Example:
         `async for _ in Watcher(path): reload()`
     """
 
-    def __init__(self, path: Path, look_every_s: float = 2.0) -> None:
+    def __init__(self, path: Path, look_every_s: float = 2.0, *, patterns: Callable[[], Iterable[str]] = tuple) -> None:
         self._path = path
         self._look_every_s = look_every_s
-        self._digest = _digest(path)
+        self._patterns = patterns
+        self._digest = _digest(path, self._sought)
 
     def __repr__(self) -> str:
         return f"<Watcher {self._path}>"
+
+    @property
+    def _sought(self) -> tuple[str, ...]:
+        return tuple(self._patterns())
 
     async def __aiter__(self) -> AsyncGenerator[None]:
         """Wait for changes until cancelled; a file that is gone for a while is waited for."""
@@ -50,7 +59,7 @@ class Watcher:
 
     async def _changes(self) -> AsyncGenerator[None]:
         """Yield changes for as long as the same directories are the right ones to watch."""
-        watched = await asyncio.to_thread(_directories, self._path)
+        watched = await asyncio.to_thread(_watched, self._path, self._sought)
         events = awatch(
             *watched,
             watch_filter=None,
@@ -62,20 +71,29 @@ class Watcher:
         )
         async with aclosing(events):
             async for _ in events:
-                digest = await asyncio.to_thread(_digest, self._path)
+                digest = await asyncio.to_thread(_digest, self._path, self._sought)
                 if digest is not None and digest != self._digest:
                     self._digest = digest
                     yield
-                if await asyncio.to_thread(_directories, self._path) != watched:
+                if await asyncio.to_thread(_watched, self._path, self._sought) != watched:
                     return
 
 
-def _digest(path: Path) -> bytes | None:
-    """The content's hash, or None while there is no readable file."""
+def _digest(path: Path, patterns: Iterable[str]) -> bytes | None:
+    """The hash of the content and of the names that are found, or None while there is no readable file."""
     try:
-        return hashlib.sha256(path.read_bytes()).digest()
+        content = hashlib.sha256(path.read_bytes())
     except OSError:
         return None
+    for pattern in patterns:
+        content.update(repr(names(pattern)).encode())
+    return content.digest()
+
+
+def _watched(path: Path, patterns: Iterable[str]) -> Mapping[Path, int]:
+    """The directories to watch, each with its inode."""
+    starts = [_existing(fixed_part(pattern).resolve()) for pattern in patterns]
+    return {**_directories(path), **{start: start.stat().st_ino for start in starts}}
 
 
 def _directories(path: Path) -> Mapping[Path, int]:
