@@ -30,6 +30,7 @@ class ServiceChanged(Event):
     Attributes:
         eviction: Why it has to leave for others, where that is so: `room`, `claim` or `idle`.
         for_service: The service that gets its room, where it leaves for one.
+        level: How deep it sleeps, where it falls asleep.
     """
 
     kind = "service"
@@ -39,6 +40,7 @@ class ServiceChanged(Event):
     reason: str
     eviction: str | None = None
     for_service: str | None = None
+    level: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
