@@ -39,7 +39,10 @@ def test_a_profile_holds_together(profile: Profile) -> None:
     assert profile.health_path.startswith("/")
     assert 0 < profile.port < 65536
     assert profile.gpu or profile.cpu
-    assert all(call.path.startswith("/") for call in (*profile.sleep, *profile.wake))
+    assert [level.level for level in profile.sleep] == list(range(1, len(profile.sleep) + 1))
+    for level in profile.sleep:
+        assert level.calls
+        assert all(call.path.startswith("/") for call in (*level.calls, *level.wake_calls))
 
 
 def test_a_services_own_keys_beat_its_profile() -> None:

@@ -6,6 +6,8 @@ runtime.fail("a", StartFailed(…))   its next start fails
 runtime.ignore_stop("a")            `stop` blocks until `exit("a")`; `obey_stop("a")` undoes it
 runtime.fail_stop("a", OSError())   its next stop fails
 runtime.exit("a", Exit(code=1))     its replicas end by themselves
+runtime.may_prepare.clear()         preparations block until it is set
+runtime.prepare_failure = …         they fail
 runtime.heal("a")                   all of that is undone
 runtime.serve("a", host, port)      the address its replicas get
 runtime.readers                     how many read an output now
@@ -16,6 +18,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
+from ai_proxy.config.models import ServiceConfig
 from ai_proxy.runtimes.base import Exit, Instance, InstanceSpec, Progress
 
 
@@ -59,6 +62,9 @@ class FakeRuntime:
         self.specs: list[InstanceSpec] = []
         self.readers = 0
         self.adopt_failure: Exception | None = None
+        self.prepare_failure: Exception | None = None
+        self.may_prepare = asyncio.Event()
+        self.may_prepare.set()
 
     def __repr__(self) -> str:
         return f"FakeRuntime(running={[replica.instance.id for replica in self._running()]})"
@@ -140,6 +146,18 @@ class FakeRuntime:
                 await self._wrote.wait()
 
     # The runtime.
+
+    async def prepare(self, config: ServiceConfig, progress: Progress) -> None:
+        self._note("prepare")
+        progress("preparing")
+        try:
+            await self.may_prepare.wait()
+        except asyncio.CancelledError:
+            self._note("cancelled prepare")
+            raise
+        if self.prepare_failure is not None:
+            raise self.prepare_failure
+        self._note("prepared")
 
     async def start(self, spec: InstanceSpec, progress: Progress) -> Instance:
         orders = self._of(spec.service)

@@ -8,6 +8,7 @@ from ai_proxy.devices import Placement
 from ai_proxy.errors import CannotServe, StartFailed
 from ai_proxy.runtimes.base import Instance, Runtime
 from ai_proxy.services.machine import Action, Event
+from ai_proxy.services.owner import Leftovers
 from ai_proxy.services.probe import Probe
 from ai_proxy.services.service import Service
 from tests.fakes.clock import pause
@@ -23,13 +24,23 @@ class RecordingOwner:
 
     def __init__(self) -> None:
         self.reports: asyncio.Queue[tuple[Event, Instance | None, CannotServe | None]] = asyncio.Queue()
+        self.keys: list[str] = []
+        self.leftovers: Leftovers | None = None
         self.sick: list[CannotServe] = []
         self.work: list[bool] = []
         self.quiet = 1000.0
 
     def report(
-        self, service: str, event: Event, *, instance: Instance | None = None, failure: CannotServe | None = None
+        self,
+        service: str,
+        event: Event,
+        *,
+        instance: Instance | None = None,
+        failure: CannotServe | None = None,
+        leftovers: Leftovers | None = None,
     ) -> None:
+        self.keys.append(service)
+        self.leftovers = leftovers
         self.reports.put_nowait((event, instance, failure))
 
     def report_unhealthy(self, service: str, failure: CannotServe) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ai_proxy.engines.llama_cpp_server import LLAMA_CPP_SERVER
-from ai_proxy.engines.profile import BusyProbe
+from ai_proxy.engines.profile import Question
 from ai_proxy.runtimes.base import Instance
 from ai_proxy.services.probe import Finding, Probe
 from tests.fakes.engine import running
@@ -32,7 +32,7 @@ async def hasty() -> AsyncIterator[Probe]:
 
 
 @pytest.fixture
-def slots() -> BusyProbe:
+def slots() -> Question:
     assert LLAMA_CPP_SERVER.busy is not None
     return LLAMA_CPP_SERVER.busy
 
@@ -53,7 +53,7 @@ async def test_an_engine_is_loading_until_it_is_ready(probe: Probe, tmp_path: Pa
 
 
 @pytest.mark.slow
-async def test_an_engine_is_busy_while_a_slot_works(probe: Probe, slots: BusyProbe) -> None:
+async def test_an_engine_is_busy_while_a_slot_works(probe: Probe, slots: Question) -> None:
     with running() as engine:
         idle = await probe.busy(at(engine.port), slots)
         engine.post("/fake/busy?slots=1")
@@ -61,7 +61,7 @@ async def test_an_engine_is_busy_while_a_slot_works(probe: Probe, slots: BusyPro
     assert (idle, busy) == (False, True)
 
 
-async def test_nobody_there_is_a_finding(probe: Probe, slots: BusyProbe) -> None:
+async def test_nobody_there_is_a_finding(probe: Probe, slots: Question) -> None:
     async with Upstream(answering(OK)) as gone:
         port = gone.port
     assert await probe.health(at(port), "/health") == Finding(0, "/health can't be reached (ConnectError)")
@@ -79,7 +79,7 @@ async def test_who_breaks_off_or_talks_nonsense_is_not_ready(probe: Probe, said:
         assert (await probe.health(at(upstream.port), "/health")).status == 0
 
 
-async def test_who_never_answers_is_given_up(hasty: Probe, slots: BusyProbe) -> None:
+async def test_who_never_answers_is_given_up(hasty: Probe, slots: Question) -> None:
     async def hang(peer: Peer) -> None:
         await peer.wait_eof()
 
@@ -114,7 +114,7 @@ async def test_an_endless_answer_is_cut(probe: Probe) -> None:
     assert len(finding.detail) < 120
 
 
-async def test_an_unreadable_answer_is_not_busy(probe: Probe, slots: BusyProbe) -> None:
+async def test_an_unreadable_answer_is_not_busy(probe: Probe, slots: Question) -> None:
     async with Upstream(answering(OK)) as upstream:
         assert not await probe.busy(at(upstream.port), slots)
 

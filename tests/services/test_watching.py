@@ -8,8 +8,8 @@ import pytest
 from ai_proxy.config.models import ServiceConfig
 from ai_proxy.errors import RuntimeUnavailable
 from ai_proxy.runtimes.base import Exit, Instance
+from ai_proxy.services.first import first
 from ai_proxy.services.machine import Action, Event
-from ai_proxy.services.service import first
 from tests.fakes.clock import pause, this_loop, virtual_time
 from tests.fakes.probe import FakeProbe
 from tests.fakes.runtime import FakeRuntime

@@ -3,7 +3,7 @@
 import json
 
 from ai_proxy.config.models import EngineType
-from ai_proxy.engines.profile import BusyProbe, Call, Profile
+from ai_proxy.engines.profile import Call, Profile, Question, SleepLevel
 
 
 def _any_job(body: bytes) -> bool:
@@ -17,7 +17,7 @@ COMFYUI = Profile(
     port=8188,
     health_path="/system_stats",
     dialects=frozenset(),
-    busy=BusyProbe("/queue", _any_job),
-    # It answers before anything is freed: only the device tells when. It loads again by itself, so nothing wakes it.
-    sleep=(Call("POST", "/free", b'{"unload_models": true, "free_memory": true}'),),
+    busy=Question("/queue", _any_job),
+    # It answers before anything is freed, so only the device tells when. The next prompt loads again what it needs.
+    sleep=(SleepLevel(1, (Call("POST", "/free", b'{"unload_models": true, "free_memory": true}'),), keeps_mb=512),),
 )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ai_proxy.config.models import EngineType
+from ai_proxy.config.models import EngineType, ServiceConfig
 
 
 class Dialect(StrEnum):
@@ -19,8 +19,8 @@ class Dialect(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class BusyProbe:
-    """How an engine tells that it works though no request is open.
+class Question:
+    """Something that an engine can be asked and that its answer affirms or denies.
 
     Attributes:
         path: GET this.
@@ -41,6 +41,47 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class EachOf:
+    """Requests that follow from what an engine says, such as one for each model that it has loaded.
+
+    Attributes:
+        path: GET this.
+        calls: Reads them out of the body of a 200 answer; raises ValueError for one that is not the engine's.
+    """
+
+    path: str
+    calls: Callable[[bytes], tuple[Call, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class SleepLevel:
+    """One way to give the VRAM back while the server lives on; a higher level keeps less and wakes more slowly.
+
+    Attributes:
+        level: Its number in the config.
+        calls: Put it to sleep, one after the other.
+        wake_calls: Undo that; none where the next request does.
+        asleep: Whether it sleeps, asked until it says so; None: it can't tell.
+        keeps_mb: VRAM that stays in use on each device: contexts, communication buffers, captured graphs.
+        moves: What it gives back moves to the host's memory, and is not just dropped.
+        by_default: `sleep: auto` offers it; else only a config that names it.
+    """
+
+    level: int
+    calls: tuple[Call | EachOf, ...]
+    wake_calls: tuple[Call, ...] = ()
+    asleep: Question | None = None
+    keeps_mb: int = 0
+    moves: bool = False
+    by_default: bool = True
+
+
+def always(service: ServiceConfig) -> bool:  # noqa: ARG001  # it is one of several that look
+    """Say yes to every service."""
+    return True
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """One kind of server.
 
@@ -54,8 +95,8 @@ class Profile:
         cpu: It also runs without one.
         dialects: APIs it speaks.
         busy: How it tells that it works; None: open requests say all.
-        sleep: Calls that give its VRAM back while it lives on; empty where it can't.
-        wake: Calls that undo `sleep`.
+        sleep: How it gives its VRAM back while it lives on, the level that keeps most first; empty where it can't.
+        may_sleep: Whether a service's own settings let it, where its config does not say.
     """
 
     type: EngineType
@@ -66,6 +107,6 @@ class Profile:
     gpu: bool = True
     cpu: bool = True
     dialects: frozenset[Dialect] = frozenset({Dialect.OPENAI})
-    busy: BusyProbe | None = None
-    sleep: tuple[Call, ...] = ()
-    wake: tuple[Call, ...] = ()
+    busy: Question | None = None
+    sleep: tuple[SleepLevel, ...] = ()
+    may_sleep: Callable[[ServiceConfig], bool] = always

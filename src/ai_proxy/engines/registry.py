@@ -11,7 +11,7 @@ from ai_proxy.engines.comfyui import COMFYUI
 from ai_proxy.engines.generic import GENERIC
 from ai_proxy.engines.llama_cpp_server import LLAMA_CPP_SERVER
 from ai_proxy.engines.ollama import OLLAMA
-from ai_proxy.engines.profile import Profile
+from ai_proxy.engines.profile import Profile, SleepLevel
 from ai_proxy.engines.vllm import VLLM
 from ai_proxy.engines.whisper import WHISPER
 
@@ -61,3 +61,21 @@ def start_timeout_of(service: ServiceConfig) -> float:
         1800
     """
     return service.health.start_timeout_s or profile_of(service).start_timeout_s
+
+
+def sleep_levels_of(service: ServiceConfig) -> tuple[SleepLevel, ...]:
+    """The levels at which a service may be put to sleep, the one that keeps most first.
+
+    Example:
+        >>> levels = lambda **keys: [it.level for it in sleep_levels_of(ServiceConfig(image="x", **keys))]
+        >>> levels(type=EngineType.COMFYUI), levels(type=EngineType.COMFYUI, sleep="off"), levels(type=EngineType.VLLM)
+        ([1], [], [])
+        >>> levels(type=EngineType.VLLM, sleep=(1, 2))
+        [1, 2]
+    """
+    profile, wish = profile_of(service), service.sleep
+    if wish == "off":
+        return ()
+    if wish == "auto":
+        return tuple(level for level in profile.sleep if level.by_default) if profile.may_sleep(service) else ()
+    return tuple(level for level in profile.sleep if level.level in wish)

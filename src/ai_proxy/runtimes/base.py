@@ -15,6 +15,16 @@ Progress = Callable[[str], None]
 """Told what a start is doing, in words for people: `pulling image, 41 %`, `creating container`."""
 
 
+def replica_key(service: str, number: int) -> str:
+    """Name a replica among all of all services; the first of a service is named as the service is.
+
+    Example:
+        >>> replica_key("chat", 0), replica_key("chat", 1)
+        ('chat', 'chat#1')
+    """
+    return f"{service}#{number}" if number else service
+
+
 @dataclass(frozen=True, slots=True)
 class InstanceSpec:
     """What to start: one replica of one service at one placement.
@@ -70,6 +80,11 @@ class Instance:
     scheme: str = "http"
     base_path: str = ""
 
+    @property
+    def key(self) -> str:
+        """Its replica's key."""
+        return replica_key(self.service, self.replica)
+
 
 @dataclass(frozen=True, slots=True)
 class Exit:
@@ -108,6 +123,15 @@ class Exit:
 
 class Runtime(Protocol):
     """A driver of replicas. One object drives all services of its kind."""
+
+    async def prepare(self, config: ServiceConfig, progress: Progress) -> None:
+        """Do ahead of a start what needs no device and is no loss if the start never comes; shared with the start.
+
+        Raises:
+            StartFailed: With the cause; the start will have the same.
+            RuntimeUnavailable: The runtime does not answer.
+        """
+        ...
 
     async def start(self, spec: InstanceSpec, progress: Progress) -> Instance:
         """Start a replica and return once it has an address; the engine may still be loading.

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from urllib.parse import urlsplit
 
+from ai_proxy.config.models import ServiceConfig
 from ai_proxy.errors import StartFailed
 from ai_proxy.runtimes.base import Exit, Instance, InstanceSpec, Progress
 
@@ -23,6 +24,9 @@ class ExternalRuntime:
 
     def __repr__(self) -> str:
         return f"ExternalRuntime(in_use={[it.id for it, left in self._left.items() if not left.is_set()]})"
+
+    async def prepare(self, config: ServiceConfig, progress: Progress) -> None:
+        """Prepare nothing: it runs already."""
 
     async def start(self, spec: InstanceSpec, progress: Progress) -> Instance:
         """Start nothing; return the address in the service's `url`.

@@ -18,6 +18,7 @@ from ai_proxy.scheduler import core
 from ai_proxy.scheduler import messages as do
 from ai_proxy.scheduler.state import Live, Replica, SchedulerState, ServiceSpec, Settings, Waiter
 from ai_proxy.services import machine
+from ai_proxy.services.owner import Leftovers
 from ai_proxy.services.service import Service
 from ai_proxy.transport.origin import Origin
 
@@ -160,6 +161,7 @@ class Scheduler:
         *,
         instance: Instance | None = None,
         failure: CannotServe | None = None,
+        leftovers: Leftovers | None = None,  # noqa: ARG002  # the ledger frees what its holder gave up
     ) -> None:
         """Take what happened to a replica."""
         if instance is not None:

@@ -1,4 +1,4 @@
-"""How a replica is asked whether it is ready and whether it works: one short exchange each.
+"""How a replica is asked whether it is ready and whether it works, and told to sleep or wake: one exchange each.
 
 Probes have a pool of their own, so that a busy data plane never delays them and they never take a connection from
 it. Nothing is decided here; a finding says what was seen, in words that fit into an error message.
@@ -6,12 +6,12 @@ it. Nothing is decided here; a finding says what was seen, in words that fit int
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import httpx
 
-from ai_proxy.engines.profile import BusyProbe
+from ai_proxy.engines.profile import Call, Question
 from ai_proxy.routing.base_path import join_path
 from ai_proxy.runtimes.base import Instance
 from ai_proxy.transport.adapter import PooledTransport
@@ -26,15 +26,22 @@ _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a health check saw.
+    """What came of an exchange.
 
     Attributes:
-        status: What it answered; 0 if it did not.
+        status: What was answered; 0 if nothing was.
         detail: What came back, for people.
+        body: What came back, cut where it is too long.
     """
 
     status: int
     detail: str
+    body: bytes = field(default=b"", repr=False, compare=False)
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the answer was a 2xx."""
+        return httpx.codes.is_success(self.status)
 
 
 class Probe:
@@ -49,7 +56,6 @@ class Probe:
         self._pool = Pool(limits=Limits(idle_expiry_s=0))
         self._client = httpx.AsyncClient(
             transport=PooledTransport(self._pool),
-            timeout=deadline_s,
             headers={"connection": "close"},
             trust_env=False,
         )
@@ -65,33 +71,71 @@ class Probe:
             path: Its health path.
             headers: The service's own headers, a key for one, which every request to it carries.
         """
-        try:
-            status, body = await self._get(url_of(instance, path), headers)
-        except (TimeoutError, httpx.TimeoutException):
-            return Finding(0, f"{path} did not answer within {self._deadline_s:g} s")
-        except httpx.HTTPError as error:
-            return Finding(0, f"{path} can't be reached ({type(error).__name__})")
-        return Finding(status, f"{path} answered {status} {_excerpt(body)}".strip())
+        return await self.call(instance, Call("GET", path), headers)
 
-    async def busy(self, instance: Instance, probe: BusyProbe, headers: Mapping[str, str] = _NO_HEADERS) -> bool | None:
-        """Ask whether an engine works; one that can't be asked this way, by its own answer, counts as idle.
+    async def asks(
+        self, instance: Instance, question: Question, headers: Mapping[str, str] = _NO_HEADERS
+    ) -> bool | None:
+        """Put a question to an engine.
 
         Returns:
             What it said; None if it did not answer, be it that it works too hard to.
+
+        Raises:
+            ValueError: It can't be asked this way, by its own answer.
+        """
+        found = await self.call(instance, Call("GET", question.path), headers)
+        if found.status == 0:
+            return None
+        if found.status != httpx.codes.OK:
+            raise ValueError(found.detail)
+        return question.reads(found.body)
+
+    async def busy(self, instance: Instance, probe: Question, headers: Mapping[str, str] = _NO_HEADERS) -> bool | None:
+        """Ask whether an engine works; one that can't be asked this way counts as idle.
+
+        Returns:
+            What it said; None if it did not answer.
         """
         try:
-            status, body = await self._get(url_of(instance, probe.path), headers)
-        except (TimeoutError, httpx.HTTPError):
-            return None
-        try:
-            return status == httpx.codes.OK and probe.reads(body)
+            return await self.asks(instance, probe, headers)
         except ValueError:
             return False
 
-    async def _get(self, url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
-        """One exchange, bounded as a whole in time and in size: httpx's own timeouts begin anew at each byte."""
-        body = bytearray()
-        async with asyncio.timeout(self._deadline_s), self._client.stream("GET", url, headers=headers) as answer:
+    async def call(
+        self,
+        instance: Instance,
+        call: Call,
+        headers: Mapping[str, str] = _NO_HEADERS,
+        deadline_s: float | None = None,
+    ) -> Finding:
+        """Have one exchange with a replica; whatever goes wrong is a finding.
+
+        Args:
+            instance: Whom to call.
+            call: What to say.
+            headers: The service's own headers.
+            deadline_s: For the exchange as a whole; else the probe's.
+        """
+        deadline_s = self._deadline_s if deadline_s is None else deadline_s
+        try:
+            async with asyncio.timeout(deadline_s):
+                status, body = await self._exchange(instance, call, headers, deadline_s)
+        except (TimeoutError, httpx.TimeoutException):
+            return Finding(0, f"{call.path} did not answer within {deadline_s:g} s")
+        except httpx.HTTPError as error:
+            return Finding(0, f"{call.path} can't be reached ({type(error).__name__})")
+        return Finding(status, f"{call.path} answered {status} {_excerpt(body)}".strip(), body)
+
+    async def _exchange(
+        self, instance: Instance, call: Call, headers: Mapping[str, str], timeout_s: float
+    ) -> tuple[int, bytes]:
+        """Bounded in size here; in time by the caller, since httpx's own timeouts begin anew at each byte."""
+        url, body = url_of(instance, call.path), bytearray()
+        said = {**headers, "content-type": "application/json"} if call.body else dict(headers)
+        async with self._client.stream(
+            call.method, url, headers=said, content=call.body or None, timeout=timeout_s
+        ) as answer:
             async for piece in answer.aiter_bytes():
                 body += piece
                 if len(body) > MAX_BODY_BYTES:

@@ -73,6 +73,10 @@ class DockerRuntime:
     def __repr__(self) -> str:
         return f"DockerRuntime({self._name!r}, {self._engine!r}, tasks={len(self._tasks)})"
 
+    async def prepare(self, config: ServiceConfig, progress: Progress) -> None:
+        """Have the image here. No container is created: its devices are part of it, and they are not chosen yet."""
+        await self._images.ensure(_image(config), config.pull_policy, progress)
+
     async def start(self, spec: InstanceSpec, progress: Progress) -> Instance:
         """Pull if need be, create and start a container; see `Runtime.start`."""
         self._events.open()

@@ -55,6 +55,9 @@ class ProcessRuntime:
         running = [replica.process for replica in self._replicas.values() if not replica.process.has_ended]
         return f"ProcessRuntime(running={running})"
 
+    async def prepare(self, config: ServiceConfig, progress: Progress) -> None:
+        """Do nothing: a program that is to be started is there."""
+
     async def start(self, spec: InstanceSpec, progress: Progress) -> Instance:
         """Start the command under a guard. A command that says `{port}` gets a free one.
 
