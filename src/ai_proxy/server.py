@@ -32,7 +32,8 @@ from ai_proxy.control.journal import Journal
 from ai_proxy.control.lock import InstanceLock
 from ai_proxy.control.plane import ControlPlane
 from ai_proxy.events import EventBus
-from ai_proxy.inventory import Inventory, look_around
+from ai_proxy.inventory.look import Inventory, look_around, monitor_of
+from ai_proxy.inventory.monitor import Monitor
 from ai_proxy.logging import Logs, setup
 from ai_proxy.metrics import DeviceUse, Fleet, Metrics, exposition
 from ai_proxy.proxy.app import ProxyApp
@@ -50,7 +51,7 @@ from ai_proxy.transport.pool import Pool
 
 type App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-MANAGEMENT = ("/api/v1", "/ui", "/health", "/metrics")
+MANAGEMENT = ("/api/v1", "/ui", "/health", "/metrics", "/running", "/unload", "/api/models/unload")
 MODEL_STATES = {
     State.STOPPED: "unloaded",
     State.QUEUED: "loading",
@@ -77,10 +78,18 @@ class System:
         environ: The environment, for reloads and for processes.
         logs: Where access lines go.
         inventory: What the machine has.
+        monitor: Tells how its GPUs are used.
     """
 
     def __init__(
-        self, path: Path, config: Config, *, environ: Mapping[str, str], logs: Logs, inventory: Inventory
+        self,
+        path: Path,
+        config: Config,
+        *,
+        environ: Mapping[str, str],
+        logs: Logs,
+        inventory: Inventory,
+        monitor: Monitor,
     ) -> None:
         self._path = path
         self._environ = environ
@@ -102,6 +111,7 @@ class System:
             quiet=self.pool.quiet_s,
         )
         self._probe = Probe()
+        self._monitor = monitor
         self.plane = ControlPlane(
             config,
             load=partial(load, path, environ),
@@ -131,6 +141,7 @@ class System:
     def start(self) -> None:
         """Take the services under control and follow the config file."""
         self.plane.boot(self._former_runtimes())
+        self._monitor.start()
         self._own(self._follow_config(), "follow config")
 
     async def aclose(self) -> None:
@@ -147,6 +158,7 @@ class System:
         except TimeoutError:
             logger.error("Some services did not stop in time; the next start finds them")
         finally:
+            await self._monitor.aclose()
             await self._probe.aclose()
             await self.pool.aclose()
 
@@ -288,10 +300,11 @@ class RootApp:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _start(self) -> None:
-        inventory = await look_around(self._config)
-        for problem in inventory.problems:
-            logger.warning(problem)
-        self._system = System(self._path, self._config, environ=self._environ, logs=self._logs, inventory=inventory)
+        monitor = monitor_of(self._config)
+        inventory = await look_around(self._config, monitor)
+        self._system = System(
+            self._path, self._config, environ=self._environ, logs=self._logs, inventory=inventory, monitor=monitor
+        )
         self._system.start()
         self._proxy = self._system.proxy
         _calm_collector()

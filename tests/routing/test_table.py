@@ -41,7 +41,7 @@ class TestPaths:
         with pytest.raises(UnknownPath):
             table().match(path)
 
-    @pytest.mark.parametrize("reserved", ["api", "health", "metrics", "services", "ui", "v1"])
+    @pytest.mark.parametrize("reserved", ["api", "health", "metrics", "running", "services", "ui", "upstream", "v1"])
     def test_an_id_that_collides_is_reached_below_services(self, reserved: str) -> None:
         routes = table(None, **{reserved: {}})
         assert routes.match(f"/services/{reserved}/x".encode()) == Route(reserved, b"/x")
@@ -60,6 +60,29 @@ class TestPaths:
     def test_a_prefix_without_its_slash_is_redirected(self) -> None:
         assert table().match(b"/comfyui", "GET") == Redirect(b"/comfyui/")
         assert table().match(b"/services/chat", "GET") == Redirect(b"/services/chat/")
+
+    @pytest.mark.parametrize(
+        ("path", "route"),
+        [
+            (b"/upstream/Qwen/Qwen3-8B/health", Route("chat", b"/health")),
+            (b"/upstream/Qwen%2FQwen3-8B/a%2Fb", Route("chat", b"/a%2Fb")),
+            (b"/upstream/gpt:mini/", Route("chat", b"/")),
+            (b"/upstream/chat/props", Route("chat", b"/props")),
+            (b"/upstream/comfyui//x", Route("comfyui", b"//x")),
+            (b"/upstream/other/v1/models", Route("comfyui", b"/v1/models")),
+            (b"/upstream/Qwen/Qwen3-8B", Redirect(b"/upstream/Qwen/Qwen3-8B/")),
+            (b"/upstream/comfyui", Redirect(b"/upstream/comfyui/")),
+        ],
+    )
+    def test_a_model_or_an_id_below_upstream_is_its_service(self, path: bytes, route: Route | Redirect) -> None:
+        models = ["Qwen/Qwen3-8B", "gpt:mini", "big-*"]
+        routes = table(chat={"models": models}, comfyui={"models": ["other"]}, other={"models": []})
+        assert routes.match(path, "GET") == route
+
+    @pytest.mark.parametrize("path", [b"/upstream/nobody/x", b"/upstream/", b"/upstream", b"/upstream/big-one/x"])
+    def test_nothing_else_is_below_upstream(self, path: bytes) -> None:
+        with pytest.raises(UnknownPath):
+            table(chat={"models": ["a/b", "big-*"]}).match(path, "GET")
 
     def test_the_header_beats_every_path(self) -> None:
         assert table().match(b"/v1/models", "GET", forced=b"comfyui") == Route("comfyui", b"/v1/models")

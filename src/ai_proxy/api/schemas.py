@@ -115,6 +115,30 @@ class ReloadOut(Wire):
     deferred: list[str] = Field(description="Keys that count only from the next start on.", examples=[["server.port"]])
 
 
+class RunningModel(Wire):
+    """A service that runs, as llama-swap would show it."""
+
+    model: str = Field(description="Its first model name.", examples=["chat"])
+    state: Literal["starting", "ready", "sleeping", "stopping"] = Field(description="Its state.", examples=["ready"])
+    cmd: str = Field(description="Its command, secrets hidden.", examples=["llama-server -m small.gguf"])
+    proxy: str = Field(description="Where it is reached.", examples=["http://127.0.0.1:8000/services/chat"])
+    ttl: int = Field(description="Idle seconds after which it is stopped; 0: never.", examples=[1800])
+    name: str = Field(description="Id of the service.", examples=["chat"])
+    description: str = Field(description="What a start is doing.", examples=[""])
+
+
+class RunningOut(Wire):
+    """What runs."""
+
+    running: list[RunningModel] = Field(description="Sorted by model.")
+
+
+class UnloadedOut(Wire):
+    """It was done."""
+
+    msg: Literal["ok"] = Field(description="Always ok.", examples=["ok"])
+
+
 class HealthOut(Wire):
     """The proxy is alive."""
 

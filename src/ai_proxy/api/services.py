@@ -102,7 +102,7 @@ async def restart_service(
 async def _settled(service: str, context: Context, *, timeout_s: float | None, starting: bool) -> ServiceOut:
     """The service as it is now, or, with a time limit, once it has come to rest."""
     if timeout_s is not None:
-        await _rest(service, context, timeout_s)
+        await rest(service, context, timeout_s)
     view = view_of(service, context.plane)
     if timeout_s is not None and starting and view.replica.state is not State.READY:
         code, cause = _why_not(view)
@@ -110,7 +110,12 @@ async def _settled(service: str, context: Context, *, timeout_s: float | None, s
     return service_out(view, context.clock())
 
 
-async def _rest(service: str, context: Context, timeout_s: float) -> None:
+async def rest(service: str, context: Context, timeout_s: float) -> None:
+    """Wait until a service has come to rest.
+
+    Raises:
+        Refused: It did not in time, or the proxy is shutting down.
+    """
     resting = asyncio.ensure_future(context.plane.settled(service))
     closing = asyncio.ensure_future(context.closing.wait())
     try:

@@ -10,10 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ai_proxy.config.naming import legal_id, unused_id
+
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})")
-_ILLEGAL = re.compile(r"-*[^a-z0-9._-]+-*")
-_EDGES = "._-"
-_LONGEST_ID = 63
 # What tells one quantisation of a model from another, at the end of its name: it does not matter to a projector.
 _QUANTISATION = re.compile(r"i?q\d\w*|b?fp?(?:16|32)|mxfp\d\w*|ud|imat\w*|i\d")
 
@@ -117,12 +116,12 @@ def ids(models: Iterable[ModelFile]) -> Mapping[ModelFile, str]:
     """
     by_name: dict[str, list[ModelFile]] = {}
     for model in models:
-        by_name.setdefault(_legal(model.name), []).append(model)
+        by_name.setdefault(legal_id(model.name), []).append(model)
     given: dict[ModelFile, str] = {}
     used = {name for name, namesakes in by_name.items() if len(namesakes) == 1}
     for name, namesakes in by_name.items():
         for model in namesakes:
-            given[model] = name if len(namesakes) == 1 else _unused(_legal(_below(model)), used)
+            given[model] = name if len(namesakes) == 1 else unused_id(legal_id(_below(model)), used)
             used.add(given[model])
     return given
 
@@ -196,22 +195,3 @@ def _seen_from(path: Path, base: Path) -> str:
 def _below(model: ModelFile) -> str:
     """The directories of a model and its name."""
     return str(Path(model.file).with_name(model.name))
-
-
-def _legal(name: str) -> str:
-    """The nearest id that is legal.
-
-    Example:
-        >>> _legal("Qwen2.5 7B (Instruct)-Q4_K_M")
-        'qwen2.5-7b-instruct-q4_k_m'
-    """
-    return _ILLEGAL.sub("-", name.lower()).strip(_EDGES)[:_LONGEST_ID].strip(_EDGES) or "model"
-
-
-def _unused(name: str, used: set[str]) -> str:
-    candidate, count = name, 1
-    while candidate in used:
-        count += 1
-        ending = f"-{count}"
-        candidate = f"{name[: _LONGEST_ID - len(ending)].rstrip(_EDGES)}{ending}"
-    return candidate

@@ -4,6 +4,7 @@ Pure. Hides by place (environment, headers) and by look (what follows `--api-key
 """
 
 import re
+import shlex
 from collections.abc import Sequence
 
 from ai_proxy.config.models import Config
@@ -30,6 +31,16 @@ def redacted(config: Config) -> dict[str, object]:
     dump: dict[str, object] = config.model_dump(mode="json")
     dump["services"] = {name: _service(service.model_dump(mode="json")) for name, service in config.services.items()}
     return dump
+
+
+def command_line(words: Sequence[str]) -> str:
+    """A command as one line, without its secrets.
+
+    Example:
+        >>> command_line(["serve", "my model", "--api-key=s3cret"])
+        "serve 'my model' '--api-key=•••'"
+    """
+    return shlex.join(str(word) for word in _words(words))
 
 
 def _service(service: dict[str, object]) -> dict[str, object]:

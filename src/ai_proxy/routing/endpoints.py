@@ -22,7 +22,9 @@ class ByModel:
     post_only: bool = False
 
 
-RESERVED = frozenset({b"api", b"health", b"metrics", b"services", b"ui", b"v1"})
+RESERVED = frozenset({
+    b"api", b"health", b"metrics", b"running", b"services", b"ui", b"unload", b"upstream", b"v1",
+})  # fmt: skip
 """First path segments that are never a service's prefix; such an id is reached by /services/{id}/ only."""
 
 ANY_V1 = ByModel()

@@ -7,6 +7,7 @@ import fnmatch
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
 
 from ai_proxy.config.models import ServiceConfig
 from ai_proxy.errors import UnknownModel
@@ -56,6 +57,7 @@ class ModelNames:
                 self._claims[name] = Target(service, None if engine_name == name else engine_name)
         wild = sorted((name for name in self._claims if "*" in name), key=_literal_length, reverse=True)
         self._wildcards = tuple((_compile(name), self._claims.pop(name)) for name in wild)
+        self._most_slashes = max((name.count("/") for name in self._claims), default=0)
         self.listed = tuple(
             ListedModel(name, target.service)
             for name, target in self._claims.items()
@@ -80,6 +82,23 @@ class ModelNames:
                     return wild
         known = advice(name, (model.name for model in self.listed))
         raise UnknownModel(f"no model {shown(name)} here; {known}", param="model")
+
+    def leading(self, path: bytes) -> tuple[str, bytes] | None:
+        """Split a raw path, its first slash taken off, after the exact name with which it begins.
+
+        A name may contain slashes, written as they are or percent-encoded. Wildcards don't count: they leave open
+        where a name ends.
+        """
+        end = -1
+        for _ in range(self._most_slashes + 1):
+            end = path.find(b"/", end + 1)
+            raw = path if end < 0 else path[:end]
+            target = self._claims.get(unquote_to_bytes(raw).decode("utf-8", "replace"))
+            if target is not None:
+                return target.service, path[len(raw) :]
+            if end < 0:
+                break
+        return None
 
 
 def _models(service: str, settings: ServiceConfig) -> dict[str, str | None]:

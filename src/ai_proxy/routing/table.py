@@ -87,7 +87,7 @@ class RouteTable:
 
         1. `forced`: that service, the path as it is.
         2. `/services/{id}/…`: that service, also where its id collides with a path of ours.
-        3. `/{service}/…`: that service.
+        3. `/{service}/…`: that service. `/upstream/{model}/…`: the service that offers the model, or of that id.
         4. An endpoint that is routed by model, the model list, and all else under `/v1/`.
         5. `/{service}`: a redirect that adds the slash (`/services/{id}` too).
         6. The default service.
@@ -117,6 +117,8 @@ class RouteTable:
             segment = path[1:slash]
             if segment == b"services":
                 return self._below_services(path)
+            if segment == b"upstream":
+                return self._below_upstream(path)
             service = self._by_prefix.get(segment)
             if service is not None:
                 return Route(service, path[slash:])
@@ -146,6 +148,19 @@ class RouteTable:
         raw, slash, rest = path.removeprefix(b"/services/").partition(b"/")
         service = self._known(raw, "path")
         return Route(service, slash + rest) if slash else Redirect(path + b"/")
+
+    def _below_upstream(self, path: bytes) -> Match:
+        below = path.removeprefix(b"/upstream/")
+        first, slash, rest = below.partition(b"/")
+        found = self._names.leading(below)
+        if found is None and first in self._by_id:
+            found = self._by_id[first], slash + rest
+        if found is None:
+            name = first.decode("latin-1")
+            known = advice(name, (model.name for model in self.listed))
+            raise UnknownPath(f"the path begins with no model: {shown(name)}; {known}")
+        service, rest = found
+        return Route(service, rest) if rest else Redirect(path + b"/")
 
     def _known(self, raw: bytes, where: str) -> str:
         service = self._by_id.get(raw)
