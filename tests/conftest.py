@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import pytest
 
-pytest_plugins = ["tests.fixtures.docker"]
+pytest_plugins = ["tests.fixtures.docker", "tests.fixtures.nvml"]
 
 
 def pytest_configure() -> None:

@@ -15,7 +15,8 @@ from ai_proxy.config.load import load
 from ai_proxy.config.models import Config
 from ai_proxy.config.paths import state_dir
 from ai_proxy.control.lock import AlreadyRunning, InstanceLock
-from ai_proxy.inventory import Inventory
+from ai_proxy.inventory.look import Inventory
+from ai_proxy.inventory.monitor import Monitor
 from ai_proxy.logging import Logs
 from ai_proxy.run import _uvicorn_config
 from ai_proxy.server import RootApp, System, create_app
@@ -42,7 +43,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def system(path: Path, logs: Logs) -> AsyncIterator[System]:
-    system = System(path, load(path, {}), environ={}, logs=logs, inventory=Inventory((), 1000))
+    system = System(path, load(path, {}), environ={}, logs=logs, inventory=Inventory((), 1000), monitor=Monitor(()))
     system.start()
     yield system
     await system.aclose()
@@ -72,7 +73,7 @@ async def test_a_state_directory_that_takes_no_note_does_not_keep_containers_fro
 ) -> None:
     config = Config.model_validate({**load(path, {}).model_dump(), "services": {"chat": {"image": "x"}}})
     environ = {"DOCKER_HOST": f"unix://{path.parent}/no.sock"}
-    system = System(path, config, environ=environ, logs=logs, inventory=Inventory((), 1000))
+    system = System(path, config, environ=environ, logs=logs, inventory=Inventory((), 1000), monitor=Monitor(()))
     assert not (path.parent / "state").exists()
     system.start()
     assert system.plane.view("chat").replica.held
