@@ -6,7 +6,7 @@ above. It never raises its library's own errors: `StartFailed` and `RuntimeUnava
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ai_proxy.config.models import ServiceConfig
 from ai_proxy.devices import Placement
@@ -170,4 +170,20 @@ class Runtime(Protocol):
 
     async def aclose(self) -> None:
         """Release what the driver holds; replicas go on running unless they can't outlive the proxy."""
+        ...
+
+
+@runtime_checkable
+class TellsPids(Protocol):
+    """A runtime that can say which processes a replica is."""
+
+    async def pids(self, instance: Instance) -> frozenset[int] | None:
+        """List a replica's processes, descendants included, in the host's numbering.
+
+        Returns:
+            Their pids; None where they can't be told, or mean nothing on this host.
+
+        Raises:
+            RuntimeUnavailable: The runtime does not answer.
+        """
         ...

@@ -16,7 +16,7 @@ from ai_proxy.config.diff import spec_hash
 from ai_proxy.config.models import ServiceConfig
 from ai_proxy.devices import Placement
 from ai_proxy.errors import CannotServe, StartFailed
-from ai_proxy.runtimes.base import Instance, InstanceSpec, Runtime
+from ai_proxy.runtimes.base import Instance, InstanceSpec, Runtime, TellsPids
 from ai_proxy.services.first import first
 from ai_proxy.services.loading import load
 from ai_proxy.services.machine import Action, Event
@@ -111,6 +111,17 @@ class Service:
     def logs(self, *, follow: bool) -> AsyncIterator[str] | None:
         """The output of the replica, line by line; None while there is none."""
         return None if self.instance is None else self._subject.driver.logs(self.instance, follow=follow)
+
+    async def pids(self) -> frozenset[int] | None:
+        """The processes of what runs, as the host numbers them; None where nobody can tell.
+
+        Raises:
+            RuntimeUnavailable: Its runtime does not answer.
+        """
+        driver = self._subject.driver
+        if self.instance is None or not isinstance(driver, TellsPids):
+            return None
+        return await driver.pids(self.instance)
 
     def run(self, action: Action, placement: Placement, level: int = 0) -> None:
         """Carry out an action once the one before is over; a stop cuts that short.

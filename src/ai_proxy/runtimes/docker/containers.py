@@ -189,6 +189,24 @@ class Containers:
         for line in lines.end():
             yield line
 
+    async def pids(self, container: str) -> frozenset[int] | None:
+        """List a running container's processes as its host numbers them; None if that host may not be this one.
+
+        An engine behind a network may be anywhere, and one that can't list processes has no `ps`.
+
+        Raises:
+            RuntimeUnavailable: The engine does not answer.
+        """
+        try:
+            async with self._engine.call() as docker:
+                if not self._engine.is_local_socket():
+                    return None
+                listed = await docker.containers.container(container).top(ps_args="-eo pid")
+                column = listed["Titles"].index("PID")
+                return frozenset(int(row[column]) for row in listed["Processes"] or ())
+        except EngineRefused as refused:
+            return frozenset() if refused.engine_status in {404, _CONFLICT} else None
+
     async def _tail(self, container: str) -> tuple[str, ...]:
         """The last lines, as far as they are to be had in time: an end is told with or without them."""
         tail: deque[str] = deque(maxlen=TAIL_LINES)

@@ -139,6 +139,10 @@ class DockerRuntime:
             async for line in lines:
                 yield line
 
+    async def pids(self, instance: Instance) -> frozenset[int] | None:
+        """List the container's processes as its host numbers them; None where that host may not be this one."""
+        return await self._containers.pids(instance.id)
+
     async def pull(self, config: ServiceConfig, progress: Progress) -> None:
         """Fetch a service's image ahead of its first start.
 

@@ -116,6 +116,12 @@ class GuardedProcess(asyncio.SubprocessProtocol):
         """Nothing of it is left."""
         return self._ended.done()
 
+    def pids(self) -> frozenset[int]:
+        """The engine and all its descendants; blocks for a few milliseconds."""
+        if self._transport is None or self.has_ended:
+            return frozenset()
+        return frozenset(guard.descendants(self._transport.get_pid()))
+
     async def ended(self) -> Exit:
         """Wait until the engine and all its descendants are gone."""
         return await asyncio.shield(self._ended)

@@ -122,6 +122,11 @@ class ProcessRuntime:
         for line in lines.rest():
             yield line
 
+    async def pids(self, instance: Instance) -> frozenset[int]:
+        """List the engine and all its descendants."""
+        replica = self._find(instance)
+        return frozenset() if replica is None else await asyncio.to_thread(replica.process.pids)
+
     async def aclose(self) -> None:
         """Stop everything, each with its own grace: processes can't outlive the proxy."""
         self._is_closed = True
