@@ -29,6 +29,7 @@ from ai_proxy.config.models import Config, OnExit, RuntimeKind
 from ai_proxy.config.paths import find_config, proxy_name, state_dir
 from ai_proxy.config.watch import Watcher
 from ai_proxy.control.journal import Journal
+from ai_proxy.control.learned import FILE_NAME, Learned
 from ai_proxy.control.lock import InstanceLock
 from ai_proxy.control.plane import ControlPlane
 from ai_proxy.events import EventBus
@@ -110,6 +111,7 @@ class System:
             on_gone=self.pool.drop,
             quiet=self.pool.quiet_s,
         )
+        self.learned = Learned(self._state_dir / FILE_NAME)
         self._probe = Probe()
         self._monitor = monitor
         self.plane = ControlPlane(
@@ -119,7 +121,9 @@ class System:
             runtimes=self._runtimes(config),
             probe=self._probe,
             devices=inventory.devices,
+            learned=self.learned,
             bus=self.bus,
+            clock=self.clock,
             wall_clock=time.time,
             on_config=self._on_config,
         )
@@ -159,6 +163,7 @@ class System:
             logger.error("Some services did not stop in time; the next start finds them")
         finally:
             await self._monitor.aclose()
+            await self.learned.aclose()
             await self._probe.aclose()
             await self.pool.aclose()
 
@@ -305,6 +310,7 @@ class RootApp:
         self._system = System(
             self._path, self._config, environ=self._environ, logs=self._logs, inventory=inventory, monitor=monitor
         )
+        await self._system.learned.open()  # before the services come to life: their demands may follow from it
         self._system.start()
         self._proxy = self._system.proxy
         _calm_collector()

@@ -7,12 +7,14 @@ import asyncio
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from ai_proxy.config.models import Config, RuntimeKind
+from ai_proxy.control.learned import Learned
 from ai_proxy.control.plane import ControlPlane
 from ai_proxy.devices import Device
 from ai_proxy.errors import CannotServe, NoRoom, RuntimeUnavailable, StartFailed
@@ -66,7 +68,9 @@ class Chaos:
             },
             probe=self.probe,
             devices=(GPU,),
+            learned=Learned(Path("never opened")),
             bus=bus,
+            clock=loop.time,
             wall_clock=loop.time,
             on_config=lambda _: None,
         )

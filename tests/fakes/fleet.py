@@ -11,6 +11,7 @@ async with Fleet("services: {a: {image: x}, b: {command: serve}}") as fleet:
 import asyncio
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,8 +20,9 @@ import yaml
 from ai_proxy.config.diff import spec_hash
 from ai_proxy.config.faults import ConfigError, Fault
 from ai_proxy.config.models import Config, RuntimeKind
+from ai_proxy.control.learned import Learned
 from ai_proxy.control.plane import ControlPlane
-from ai_proxy.devices import Placement
+from ai_proxy.devices import Device, Placement
 from ai_proxy.events import Event, EventBus, ServiceChanged
 from ai_proxy.gate import RequestInfo
 from ai_proxy.runtimes.base import Instance
@@ -45,11 +47,14 @@ class Fleet:
     Args:
         config: YAML of the config.
         left: Replicas that a former life left in the docker runtime, as (service, YAML of the config it was from).
+        gpus: The GPUs of the machine.
     """
 
-    def __init__(self, config: str, *, left: dict[str, str] | None = None) -> None:
+    def __init__(self, config: str, *, left: dict[str, str] | None = None, gpus: tuple[Device, ...] = ()) -> None:
         self._config = config
         self._left = left or {}
+        self.gpus = gpus
+        self.learned = Learned(Path("never opened"))
         self._next: Config | ConfigError | None = None
         self.events: list[Event] = []
         self.configs: list[Config] = []
@@ -73,7 +78,7 @@ class Fleet:
         self.bus.listen(self.events.append)
         self.probe = Probe()
         self.scheduler = Scheduler(
-            SchedulerState(Ledger((), 64_000)),
+            SchedulerState(Ledger(self.gpus, 64_000)),
             self.bus,
             clock=asyncio.get_running_loop().time,
             wall_clock=time.time,
@@ -90,8 +95,10 @@ class Fleet:
                 RuntimeKind.EXTERNAL: ExternalRuntime,
             },
             probe=self.probe,
-            devices=(),
+            devices=self.gpus,
+            learned=self.learned,
             bus=self.bus,
+            clock=asyncio.get_running_loop().time,
             wall_clock=time.time,
             on_config=self.configs.append,
             ask_again_s=0.01,

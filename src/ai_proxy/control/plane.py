@@ -5,22 +5,28 @@ the management API and the signals act on. It decides nothing about rooms and wa
 """
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 
 from loguru import logger
 
-from ai_proxy.config.diff import Change, diff
+from ai_proxy.config.diff import Change, diff, spec_hash
 from ai_proxy.config.faults import ConfigError
 from ai_proxy.config.models import Config, OnExit, RuntimeKind, ServiceConfig
 from ai_proxy.control.adoption import RETRY_S, Adoption
+from ai_proxy.control.history import History
+from ai_proxy.control.learned import Learned
+from ai_proxy.control.learning import Learner
+from ai_proxy.control.leases import Leases
 from ai_proxy.devices import Device
 from ai_proxy.events import ConfigApplied, ConfigRefused, EventBus, Progress
 from ai_proxy.routing.nearest import advice, shown
-from ai_proxy.runtimes.base import Runtime
+from ai_proxy.runtimes.base import Instance, Runtime
+from ai_proxy.scheduler.figures import Figures, with_learned
 from ai_proxy.scheduler.scheduler import Scheduler
 from ai_proxy.scheduler.spec import spec_of
-from ai_proxy.scheduler.state import Replica
+from ai_proxy.scheduler.state import Replica, ServiceSpec
 from ai_proxy.services.machine import State
 from ai_proxy.services.probe import Probe
 from ai_proxy.services.service import Service
@@ -46,12 +52,14 @@ class View:
         config: Its settings.
         replica: Its state, life and queue.
         doing: What a start is doing right now, for people.
+        figures: What was learned of it; None before its first life.
     """
 
     id: str
     config: ServiceConfig
     replica: Replica
     doing: str
+    figures: Figures | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,9 @@ class ControlPlane:
         runtimes: Makes the driver of a kind when it is first needed.
         probe: Asks replicas for their health.
         devices: The GPUs of this machine.
+        learned: What was learned of services, in this life and in former ones.
         bus: Is told of progress and reloads.
+        clock: Monotonic seconds, the loop's.
         wall_clock: Unix seconds, for events.
         on_config: Is told each config that comes into force after the first.
         ask_again_s: How soon a runtime that did not tell what runs is asked again.
@@ -88,7 +98,9 @@ class ControlPlane:
         runtimes: Mapping[RuntimeKind, Callable[[], Runtime]],
         probe: Probe,
         devices: tuple[Device, ...],
+        learned: Learned,
         bus: EventBus,
+        clock: Callable[[], float],
         wall_clock: Callable[[], float],
         on_config: Callable[[Config], None],
         ask_again_s: float = RETRY_S,
@@ -97,6 +109,12 @@ class ControlPlane:
         self.bus = bus
         self.scheduler = scheduler
         self.devices = devices
+        self.learned = learned
+        self.learner = Learner(learned, instance_of=self._instance_of, on_peak=self._relearn, clock=clock)
+        self.history = History()
+        self.leases = Leases(scheduler, devices=devices, make=self._hands, bus=bus, wall_clock=wall_clock)
+        bus.listen(self.learner.hear)
+        bus.listen(self.history.hear)
 
         self._load = load
         self._factories = runtimes
@@ -106,6 +124,7 @@ class ControlPlane:
         self._ask_again_s = ask_again_s
 
         self._drivers: dict[RuntimeKind, _Driver] = {}
+        self._hashes: dict[str, str] = {}
         self._reads = 0
         self._applied_read = 0
 
@@ -131,6 +150,7 @@ class ControlPlane:
         Raises:
             TimeoutError: Some replica did not end in time; the rest is released all the same.
         """
+        await self.leases.aclose()
         adopting = [driver.adopting for driver in self._drivers.values()]
         for task in adopting:
             task.cancel()
@@ -256,20 +276,22 @@ class ControlPlane:
 
     def _add(self, service: str, config: ServiceConfig) -> None:
         driver = self._driver(config.kind)
-        hands = Service(
+        self.scheduler.add(self._hands(service, config, driver.runtime), self._spec(service, config))
+        if not driver.adoption.is_over:
+            driver.adoption.hold(service)
+        if config.preload:
+            self.scheduler.start(service)
+
+    def _hands(self, service: str, config: ServiceConfig, runtime: Runtime) -> Service:
+        return Service(
             service,
             config,
-            runtime=driver.runtime,
+            runtime=runtime,
             probe=self._probe,
             owner=self.scheduler,
             progress=self._progress,
             drain_timeout_s=self.config.server.drain_timeout_s,
         )
-        self.scheduler.add(hands, spec_of(service, config, self.devices))
-        if not driver.adoption.is_over:
-            driver.adoption.hold(service)
-        if config.preload:
-            self.scheduler.start(service)
 
     def _configure(self, service: str, config: ServiceConfig, *, replace: bool) -> None:
         hands = self.scheduler.service(service)
@@ -280,11 +302,28 @@ class ControlPlane:
         # Nothing may start between the two: neither on a runtime that has not told what runs, nor by the old settings.
         if not driver.adoption.is_over:
             driver.adoption.hold(service)
-        self.scheduler.configure(spec_of(service, config, self.devices), replace=replace)
+        self.scheduler.configure(self._spec(service, config), replace=replace)
         if driver.adoption.is_over:
             self.scheduler.release(service)
         if config.preload and (replace or not former.preload):
             self.scheduler.start(service)
+
+    def _spec(self, service: str, config: ServiceConfig) -> ServiceSpec:
+        """What the scheduler needs to know of a service, what was learned of it included."""
+        self._hashes[service] = spec_hash(config)
+        spec = spec_of(service, config, self.devices)
+        figures, headroom_mb = self.learned.over_all(self._hashes[service]), self.config.scheduling.headroom_mb
+        return dataclasses.replace(spec, demand=with_learned(spec.demand, figures, self.devices, headroom_mb))
+
+    def _relearn(self, service: str) -> None:
+        """Place a service by its footprint from now on, where its config left that to be learned."""
+        config = self.config.services.get(service)
+        if config is not None and config.resources.vram_required_mb == "auto":
+            self.scheduler.configure(self._spec(service, config), replace=False)
+
+    def _instance_of(self, key: str) -> Instance | None:
+        hands = self.scheduler.service(key)
+        return None if hands is None else hands.instance
 
     def _driver(self, kind: RuntimeKind) -> _Driver:
         """The driver of a kind; the first call makes it and starts looking for what it runs already."""
@@ -319,7 +358,8 @@ class ControlPlane:
         config = self.config.services.get(service)
         if hands is None or replica is None or config is None:
             return None
-        return View(service, config, replica, hands.doing)
+        figures = self.learned.over_all(self._hashes[service])
+        return View(service, config, replica, hands.doing, figures)
 
 
 def _stop_deadline_s(config: Config) -> float:
