@@ -59,12 +59,14 @@ class Placement:
         devices: The GPUs, in the inventory's order; empty for a service that runs on CPUs.
         vram_mb: Reserved on each of them, in MiB.
         memory_mb: Reserved of the host's memory, in MiB.
+        custom: Reserved of the resources that the config names, by name.
         vram_fraction: `vram_mb` over the capacity of the smallest chosen device, rounded down to two decimals.
     """
 
     devices: tuple[Device, ...] = ()
     vram_mb: int = 0
     memory_mb: int = 0
+    custom: tuple[tuple[str, int], ...] = ()
 
     @property
     def vram_fraction(self) -> float:

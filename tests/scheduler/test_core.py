@@ -130,7 +130,7 @@ def test_a_wait_ends_at_its_deadline_with_what_it_waited_for() -> None:
     world.advance(10)
     error = expect_rejected(world, number)
     assert isinstance(error, WaitTimeout)
-    assert "a can't leave before the work in progress is done" in str(error)
+    assert "busy: a 8,000 MB" in str(error)
 
 
 def test_a_wait_for_a_full_replica_says_that_it_is_full() -> None:

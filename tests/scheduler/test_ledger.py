@@ -12,18 +12,27 @@ from tests.scheduler.fleets import HOST_MB, Crowd, crowds, demands, gpus
 
 def can_fit(ledger: Ledger, demand: Demand) -> bool:
     """The same question, answered by trying every set of devices."""
-    if demand.memory_mb > ledger.free_memory_mb:
+    if demand.memory_mb and demand.memory_mb > ledger.free_memory_mb:
+        return False
+    if any(amount > ledger.free_custom(name) for name, amount in demand.custom):
         return False
     allowed = [d for d in ledger.devices if not demand.pins or {d.id, d.uuid} & set(demand.pins)]
     return any(
-        all(ledger.free_mb(device) >= (device.vram_mb if demand.vram_mb is None else demand.vram_mb) for device in some)
+        all(
+            not ledger.holders_on(device.uuid) if demand.vram_mb is None else ledger.free_mb(device) >= demand.vram_mb
+            for device in some
+        )
         for some in combinations(allowed, demand.gpus)
     )
 
 
 @given(crowds())
 def test_reservations_that_were_fitted_never_exceed_a_device_or_the_host(crowd: Crowd) -> None:
-    assert all(crowd.ledger.free_mb(device) >= 0 for device in crowd.ledger.devices)
+    for device in crowd.ledger.devices:
+        reserved_mb = sum(crowd.ledger.holders_on(device.uuid).values())
+        assert reserved_mb <= device.vram_mb
+        unreserved_mb = device.vram_mb - crowd.ledger.headroom_mb - crowd.ledger.foreign_mb(device)
+        assert crowd.ledger.free_mb(device) == unreserved_mb - reserved_mb
     assert crowd.ledger.free_memory_mb >= 0
 
 
@@ -33,7 +42,9 @@ def test_a_demand_fits_exactly_if_some_set_of_devices_has_the_room(crowd: Crowd,
 
 
 @given(crowds(), demands())
-def test_a_placement_is_on_the_fitting_devices_with_the_least_to_spare(crowd: Crowd, demand: Demand) -> None:
+def test_a_placement_is_on_the_tightest_devices_or_if_it_takes_them_as_a_whole_on_the_roomiest(
+    crowd: Crowd, demand: Demand
+) -> None:
     ledger = crowd.ledger
     if (placement := ledger.fit(demand)) is None or not demand.gpus:
         return
@@ -41,8 +52,12 @@ def test_a_placement_is_on_the_fitting_devices_with_the_least_to_spare(crowd: Cr
     if demand.pins:
         assert all({device.id, device.uuid} & set(demand.pins) for device in placement.devices)
         return
-    needed = [device.vram_mb if demand.vram_mb is None else demand.vram_mb for device in ledger.devices]
-    fitting = [d for d, mb in zip(ledger.devices, needed, strict=True) if ledger.free_mb(d) >= mb]
+    if demand.vram_mb is None:
+        fitting = [device for device in ledger.devices if not ledger.holders_on(device.uuid)]
+        tightest = min(ledger.free_mb(device) for device in placement.devices)
+        assert all(ledger.free_mb(device) <= tightest for device in fitting if device not in placement.devices)
+        return
+    fitting = [device for device in ledger.devices if ledger.free_mb(device) >= demand.vram_mb]
     loosest = max(ledger.free_mb(device) for device in placement.devices)
     assert all(ledger.free_mb(device) >= loosest for device in fitting if device not in placement.devices)
 

@@ -1,11 +1,12 @@
-"""The ledger: what each device has, what of it is reserved, and for whom.
+"""The ledger: what each device has, what of it is charged to whom, and what a demand finds there.
 
-Pure book-keeping in MiB. It knows no service and no time; a holder is a name. A reservation larger than a device is
-a reservation of the whole device: that is how a service without a figure gets a GPU to itself.
+Pure book-keeping in MiB. It knows no service and no time; a holder is a name. Every figure is kept as it changes, so
+that a question costs no walk over the holders. What is known of a device is a value that is replaced, never changed:
+a ledger in which some have left shares all the rest with its original.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from ai_proxy.devices import Device, Placement
 
@@ -19,19 +20,21 @@ class Demand:
         pins: Ids or UUIDs of the very GPUs it must have; then `gpus` is their number.
         vram_mb: On each GPU; None for a GPU to itself.
         memory_mb: Of the host's memory.
+        custom: Of the resources that the config names, by name.
     """
 
     gpus: int = 0
     pins: tuple[str, ...] = ()
     vram_mb: int | None = None
     memory_mb: int = 0
+    custom: tuple[tuple[str, int], ...] = ()
 
     def __str__(self) -> str:
         """Say it for people.
 
         Example:
-            >>> str(Demand(gpus=2, vram_mb=9000, memory_mb=4000))
-            '2 GPUs with 9,000 MB each and 4,000 MB of host memory'
+            >>> str(Demand(gpus=2, vram_mb=9000, memory_mb=4000, custom=(("tokens", 1),)))
+            '2 GPUs with 9,000 MB each and 4,000 MB of host memory and 1 of tokens'
             >>> str(Demand(gpus=1))
             'a GPU to itself'
         """
@@ -42,69 +45,199 @@ class Demand:
             wants.append(f"{self.gpus} GPU{'s' * (self.gpus > 1)} with {self.vram_mb:,} MB" + " each" * (self.gpus > 1))
         if self.memory_mb:
             wants.append(f"{self.memory_mb:,} MB of host memory")
+        wants += [f"{amount:,} of {name}" for name, amount in self.custom]
         return " and ".join(wants) or "nothing"
+
+    @property
+    def least_vram_mb(self) -> int:
+        """What a GPU must have free for it: whoever runs on one takes some of it.
+
+        Example:
+            >>> Demand(gpus=1, vram_mb=0).least_vram_mb
+            1
+        """
+        return max(1, self.vram_mb or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Books:
+    """What is written of one device; `charges` is never changed in place."""
+
+    device: Device
+    place: int
+    free_mb: int
+    foreign_mb: int = 0
+    charges: Mapping[str, int] = field(default_factory=dict)
 
 
 class Ledger:
     """Capacities and reservations.
 
+    A holder is charged, on each device, what it reserved or what was measured of it, whichever is more. A reservation
+    as large as the device, or larger, takes the device as a whole: that is how a service without a figure gets a GPU
+    to itself.
+
     Args:
-        devices: The GPUs, in the inventory's order.
+        devices: The GPUs, MIG devices among them, in the inventory's order.
         memory_mb: Host memory that may be reserved, in MiB.
+        headroom_mb: Left free on each GPU, in MiB.
+        capacities: What there is of the resources that the config names.
+
+    Attributes:
+        free_memory_mb: Host memory not reserved; negative where adopted replicas hold more than there is.
     """
 
-    def __init__(self, devices: Iterable[Device], memory_mb: int) -> None:
+    def __init__(
+        self,
+        devices: Iterable[Device],
+        memory_mb: int,
+        *,
+        headroom_mb: int = 0,
+        capacities: Mapping[str, int] | None = None,
+    ) -> None:
         self.devices = tuple(devices)
         self.memory_mb = memory_mb
+        self.headroom_mb = headroom_mb
+        self.capacities = dict(capacities or {})
+        self._empty = {
+            device.uuid: _Books(device, place, device.vram_mb - headroom_mb)
+            for place, device in enumerate(self.devices)
+        }
+
+        self.free_memory_mb = memory_mb
+        self._free_custom = dict(self.capacities)
+        self._books = dict(self._empty)
         self._held: dict[str, Placement] = {}
+        self._charged: dict[str, tuple[str, ...]] = {}
 
     def __repr__(self) -> str:
-        free = ", ".join(f"{device.id}: {self.free_mb(device)}/{device.vram_mb}" for device in self.devices)
+        free = ", ".join(f"{books.device.id}: {books.free_mb}/{books.device.vram_mb}" for books in self._books.values())
         return f"<Ledger {len(self._held)} held, free MB {{{free}}}, memory {self.free_memory_mb}/{self.memory_mb}>"
+
+    def __contains__(self, holder: str) -> bool:
+        return holder in self._held
 
     @property
     def held(self) -> dict[str, Placement]:
         """All reservations by holder; a copy."""
         return dict(self._held)
 
-    @property
-    def free_memory_mb(self) -> int:
-        """Host memory not reserved; negative where adopted replicas hold more than there is."""
-        return self.memory_mb - sum(placement.memory_mb for placement in self._held.values())
+    def placement(self, holder: str) -> Placement:
+        """What a holder reserved.
+
+        Raises:
+            KeyError: It holds nothing.
+        """
+        return self._held[holder]
 
     def free_mb(self, device: Device) -> int:
-        """VRAM of a device not reserved; negative where adopted replicas hold more than there is.
+        """VRAM that a demand may have; negative where more is used than there is.
 
         Example:
             >>> gpu = Device("0", "GPU-a", 1000)
-            >>> ledger = Ledger([gpu], 0)
+            >>> ledger = Ledger([gpu], 0, headroom_mb=50)
             >>> ledger.reserve("chat", Placement((gpu,), vram_mb=600))
+            >>> ledger.measure("GPU-a", 100)
             >>> ledger.free_mb(gpu)
-            400
+            250
         """
-        return device.vram_mb - sum(
-            min(placement.vram_mb, device.vram_mb)
-            for placement in self._held.values()
-            if any(held.uuid == device.uuid for held in placement.devices)
-        )
+        return self._books[device.uuid].free_mb
+
+    def foreign_mb(self, device: Device) -> int:
+        """VRAM of a device that none of the holders uses."""
+        return self._books[device.uuid].foreign_mb
+
+    def free_custom(self, name: str) -> int:
+        """What is left of a resource that the config names; one that it does not name has nothing."""
+        return self._free_custom.get(name, 0)
+
+    def holders_on(self, uuid: str) -> Mapping[str, int]:
+        """Who is on a device, with what it is charged there in MiB; to be read only."""
+        return self._books[uuid].charges
 
     def reserve(self, holder: str, placement: Placement) -> None:
-        """Note what a holder has; a second note replaces the first."""
+        """Note what a holder has; a second note replaces the first and what was measured under it."""
+        self.release(holder)
         self._held[holder] = placement
+        self.free_memory_mb -= placement.memory_mb
+        for name, amount in placement.custom:
+            self._free_custom[name] = self.free_custom(name) - amount
+        # What was adopted may be on a device that this machine does not show any more.
+        uuids = dict.fromkeys(device.uuid for device in placement.devices if device.uuid in self._books)
+        self._charged[holder] = tuple(uuids)
+        for uuid in uuids:
+            self._write(uuid, holder, _reserved_mb(placement, self._books[uuid].device))
 
     def release(self, holder: str) -> None:
         """Forget a holder; idempotent."""
-        self._held.pop(holder, None)
+        placement = self._held.pop(holder, None)
+        if placement is None:
+            return
+        self.free_memory_mb += placement.memory_mb
+        for name, amount in placement.custom:
+            self._free_custom[name] += amount
+        for uuid in self._charged.pop(holder):
+            self._write(uuid, holder, None)
+
+    def measure(self, uuid: str, foreign_mb: int) -> None:
+        """Note what others than the holders use of a device; it replaces the last such note."""
+        books = self._books[uuid]
+        if foreign_mb != books.foreign_mb:
+            free_mb = books.free_mb + books.foreign_mb - foreign_mb
+            self._books[uuid] = replace(books, free_mb=free_mb, foreign_mb=foreign_mb)
+
+    def charge(self, holder: str, uuid: str, measured_mb: int) -> None:
+        """Note what a holder was seen to use of a device, its own or another; it counts if more than was reserved.
+
+        Whoever holds nothing is not charged: what is left of it is foreign use, or in quarantine under another name.
+        """
+        placement, books = self._held.get(holder), self._books.get(uuid)
+        if placement is None or books is None:
+            return
+        reserved_mb = _reserved_mb(placement, books.device)
+        charged_mb = max(reserved_mb or 0, measured_mb)
+        if charged_mb == books.charges.get(holder, 0):
+            return
+        gone = reserved_mb is None and not charged_mb
+        others = tuple(other for other in self._charged[holder] if other != uuid)
+        self._charged[holder] = others if gone else (*others, uuid)
+        self._write(uuid, holder, None if gone else charged_mb)
 
     def without(self, holders: Iterable[str]) -> "Ledger":
-        """A copy in which these holders have left."""
-        copy = Ledger(self.devices, self.memory_mb)
-        gone = set(holders)
-        copy._held = {holder: placement for holder, placement in self._held.items() if holder not in gone}
-        return copy
+        """A ledger of its own in which these have left; it costs a copy of two tables, not of what is in them."""
+        other = Ledger((), self.memory_mb, headroom_mb=self.headroom_mb)
+        other.devices, other.capacities = self.devices, self.capacities
+        other.free_memory_mb = self.free_memory_mb
+        other._free_custom = self._free_custom.copy()
+        other._empty, other._books = self._empty, self._books.copy()
+        other._held, other._charged = self._held.copy(), self._charged.copy()
+        for holder in holders:
+            other.release(holder)
+        return other
 
-    def fit(self, demand: Demand) -> Placement | None:
+    def with_only(self, holders: Iterable[str]) -> "Ledger":
+        """A ledger of its own in which these hold what they reserved, and nobody else uses anything."""
+        other = Ledger((), self.memory_mb, headroom_mb=self.headroom_mb, capacities=self.capacities)
+        other.devices, other._empty, other._books = self.devices, self._empty, self._empty.copy()
+        for holder in holders:
+            other.reserve(holder, self._held[holder])
+        return other
+
+    def eligible(self, demand: Demand) -> list[Device]:
+        """The devices that a demand may be placed on, whatever is on them."""
+        if not demand.pins:
+            return list(self.devices)
+        return [device for device in self.devices if device.id in demand.pins or device.uuid in demand.pins]
+
+    def fit(self, demand: Demand, avoid: Collection[str] = ()) -> Placement | None:
         """Place a demand on the devices with the least room to spare.
+
+        One that takes GPUs as a whole gets those with the most room: what it will use of them is not known yet, and
+        neither what others use of them nor the headroom forbids it.
+
+        Args:
+            demand: What is asked for.
+            avoid: UUIDs of devices that are out of question for now.
 
         Returns:
             Where it fits now; None where it does not.
@@ -113,26 +246,47 @@ class Ledger:
             >>> ledger = Ledger([Device("0", "GPU-a", 24000), Device("1", "GPU-b", 12000)], 0)
             >>> [device.id for device in ledger.fit(Demand(gpus=1, vram_mb=9000)).devices]
             ['1']
+            >>> [device.id for device in ledger.fit(Demand(gpus=1, vram_mb=9000), avoid={"GPU-b"}).devices]
+            ['0']
             >>> ledger.fit(Demand(gpus=2, vram_mb=13000)) is None
             True
         """
-        if demand.memory_mb > self.free_memory_mb:
+        if not self._has_shared(demand):
             return None
         if not demand.gpus:
-            return Placement(memory_mb=demand.memory_mb)
-        fitting = [device for device in self._eligible(demand) if self._has_room(device, demand)]
+            return Placement(memory_mb=demand.memory_mb, custom=demand.custom)
+        books = self._books.values() if not demand.pins else [self._books[d.uuid] for d in self.eligible(demand)]
+        whole, least_mb = demand.vram_mb is None, demand.least_vram_mb
+        fitting = [b for b in books if (not b.charges if whole else b.free_mb >= least_mb)]
+        if avoid:
+            fitting = [b for b in fitting if b.device.uuid not in avoid]
         if len(fitting) < demand.gpus:
             return None
-        tightest = sorted(fitting, key=self.free_mb)[: demand.gpus]
-        chosen = tuple(device for device in self.devices if device in tightest)
-        vram_mb = demand.vram_mb if demand.vram_mb is not None else max(device.vram_mb for device in chosen)
-        return Placement(chosen, vram_mb, demand.memory_mb)
+        fitting.sort(key=lambda b: -b.free_mb if whole else b.free_mb)
+        chosen = sorted(fitting[: demand.gpus], key=lambda b: b.place)
+        devices = tuple(b.device for b in chosen)
+        vram_mb = max(d.vram_mb for d in devices) if demand.vram_mb is None else demand.vram_mb
+        return Placement(devices, vram_mb, demand.memory_mb, demand.custom)
 
-    def _eligible(self, demand: Demand) -> list[Device]:
-        if not demand.pins:
-            return list(self.devices)
-        return [device for device in self.devices if device.id in demand.pins or device.uuid in demand.pins]
+    def _has_shared(self, demand: Demand) -> bool:
+        """What devices share is there: host memory, and what the config names."""
+        return (not demand.memory_mb or demand.memory_mb <= self.free_memory_mb) and all(
+            amount <= self.free_custom(name) for name, amount in demand.custom
+        )
 
-    def _has_room(self, device: Device, demand: Demand) -> bool:
-        needed = device.vram_mb if demand.vram_mb is None else demand.vram_mb
-        return self.free_mb(device) >= needed
+    def _write(self, uuid: str, holder: str, charged_mb: int | None) -> None:
+        """Set what a holder is charged on a device; None: it is not on it."""
+        books = self._books[uuid]
+        charges = dict(books.charges)
+        free_mb = books.free_mb + charges.pop(holder, 0)
+        if charged_mb is not None:
+            charges[holder] = charged_mb
+            free_mb -= charged_mb
+        self._books[uuid] = replace(books, free_mb=free_mb, charges=charges)
+
+
+def _reserved_mb(placement: Placement, device: Device) -> int | None:
+    """What a placement takes of a device; None if it is not on it."""
+    if all(held.uuid != device.uuid for held in placement.devices):
+        return None
+    return min(placement.vram_mb, device.vram_mb)

@@ -1,33 +1,35 @@
 """The planner: where a demand goes, or who must leave for it.
 
-Pure: everything it weighs comes in as arguments, and every answer carries its reason for people. Victims are taken
-least recently used first and never more than needed.
+Pure: everything it weighs comes in as arguments, and every answer carries its reason for people. Who leaves is
+chosen by a policy that is handed in; the one of this package is `least_regret`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ai_proxy.devices import Placement
-from ai_proxy.scheduler.ledger import Demand, Ledger
+from ai_proxy.scheduler.asks import Ask, Choice, Chooser, Resident, Rung, Victim
+from ai_proxy.scheduler.ledger import Ledger
+from ai_proxy.scheduler.reasons import Reasons
+from ai_proxy.scheduler.victims import NODES, least_regret, vacated
 
-
-@dataclass(frozen=True, slots=True)
-class Resident:
-    """A replica that holds a reservation.
-
-    Attributes:
-        holder: Its name in the ledger.
-        last_used: When its last request ended; the smaller, the longer ago.
-        idle: No request is open on it and its engine does nothing.
-        pinned: It may not be made to leave.
-        leaving: It is on its way out already.
-    """
-
-    holder: str
-    last_used: float
-    idle: bool
-    pinned: bool = False
-    leaving: bool = False
+__all__ = [
+    "NODES",
+    "Ask",
+    "Choice",
+    "Chooser",
+    "Evict",
+    "Plan",
+    "Refuse",
+    "Resident",
+    "Rung",
+    "Start",
+    "Victim",
+    "Wait",
+    "least_regret",
+    "plan",
+    "vacated",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +42,35 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Evict:
-    """It fits once these have left; all of them are idle."""
+    """It fits once these have given room; all of them are idle.
 
-    victims: tuple[str, ...]
+    Attributes:
+        victims: Who, and how.
+        placement: Where it will go.
+        regret: What that is expected to cost, in weighed seconds.
+        exact: Nobody else would be missed less; False where the search for them was cut off.
+        reason: For people.
+    """
+
+    victims: tuple[Victim, ...]
+    placement: Placement
+    regret: float
+    exact: bool
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """It can't be started now, but time may change that."""
+    """It can't be started now, but time may change that.
+
+    Attributes:
+        reason: For people.
+        placement: Where it will go as soon as what leaves is gone and what loads has loaded; None if more must
+            happen.
+    """
 
     reason: str
+    placement: Placement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,88 +83,59 @@ class Refuse:
 type Plan = Start | Evict | Wait | Refuse
 
 
-def plan(demand: Demand, ledger: Ledger, residents: Sequence[Resident]) -> Plan:
-    """Decide what a demand needs.
+def plan(ask: Ask, ledger: Ledger, residents: Mapping[str, Resident], *, choose: Chooser = least_regret) -> Plan:
+    """Decide what an ask needs.
 
     1. It fits now: Start.
-    2. It would not fit if all that may leave had left: Refuse.
-    3. It fits once those on their way out have left: Wait.
-    4. It fits if some idle ones leave: Evict.
-    5. Otherwise those that could leave are busy: Wait.
+    2. It fits once those on their way out have left, and what loads has loaded: Wait.
+    3. It fits if some idle ones of no higher priority give room: Evict.
+    4. It would not fit if all but the pinned had left and nobody else used the devices: Refuse.
+    5. Otherwise somebody stays for now who may leave later: Wait.
 
     Args:
-        demand: What is asked for.
-        ledger: What is held; every resident is one of its holders.
-        residents: Who holds it.
+        ask: What is asked for.
+        ledger: What is held; by residents, and by others that leave when they like.
+        residents: Who may be made to give room, by holder.
+        choose: The policy that says who of the candidates gives room.
 
     Example:
         >>> from ai_proxy.devices import Device
+        >>> from ai_proxy.scheduler.ledger import Demand
         >>> gpu = Device("0", "GPU-a", 24000)
-        >>> ledger = Ledger([gpu], 0)
-        >>> ledger.reserve("old", Placement((gpu,), vram_mb=20000))
-        >>> plan(Demand(gpus=1, vram_mb=9000), ledger, [Resident("old", 1.0, idle=True)]).victims
-        ('old',)
+        >>> plan(Ask("chat", Demand(gpus=1, vram_mb=9000)), Ledger([gpu], 0), {}).reason
+        '1 GPU with 9,000 MB fits on GPU 0'
     """
+    demand = ask.demand
+    reasons = Reasons(ask, ledger, residents)
+    rivals = [holder for holder, resident in residents.items() if resident.service in ask.conflicts]
     # 1
-    if (placement := ledger.fit(demand)) is not None:
-        return Start(placement, "it fits")
+    if not rivals and (placement := ledger.fit(demand, ask.loading)) is not None:
+        return Start(placement, reasons.start(placement))
     # 2
-    if ledger.without(r.holder for r in residents if r.leaving or not r.pinned).fit(demand) is None:
-        return Refuse(_never(demand, ledger, residents))
+    leaving = [holder for holder, resident in residents.items() if resident.leaving]
+    rest = ledger.without(leaving) if leaving else ledger
+    if all(residents[holder].leaving for holder in rivals):
+        placement = rest.fit(demand, ask.loading) or rest.fit(demand)
+        if placement is not None:
+            return Wait(reasons.soon(placement, leaving), placement)
     # 3
-    leaving = [resident.holder for resident in residents if resident.leaving]
-    rest = ledger.without(leaving)
-    if rest.fit(demand) is not None:
-        return Wait(f"{_names(leaving)} must have left first")
+    candidates = [
+        holder
+        for holder, resident in residents.items()
+        if resident.idle
+        and not resident.pinned
+        and not resident.leaving
+        and resident.priority <= ask.priority
+        and holder in rest
+    ]
+    if candidates and (choice := choose(ask, rest, residents, candidates)) is not None:
+        room = vacated(rest, residents, choice.victims)
+        placement = room.fit(demand, ask.loading) or room.fit(demand)
+        if placement is not None:
+            return Evict(choice.victims, placement, choice.regret, choice.exact, reasons.evict(choice, placement))
     # 4
-    idle = [resident for resident in residents if resident.idle and not resident.leaving]
-    if (victims := make_room(demand, rest, idle)) is not None:
-        return Evict(victims, f"it needs {demand}; least recently used of the idle: {_names(victims)}")
+    pinned = [h for h, resident in residents.items() if resident.pinned and not resident.leaving and h in ledger]
+    if any(holder in rivals for holder in pinned) or ledger.with_only(pinned).fit(demand) is None:
+        return Refuse(reasons.never(pinned))
     # 5
-    busy = [r.holder for r in residents if not (r.idle or r.pinned or r.leaving)]
-    return Wait(f"it needs {demand}; {_names(busy)} can't leave before the work in progress is done")
-
-
-def make_room(demand: Demand, ledger: Ledger, residents: Sequence[Resident]) -> tuple[str, ...] | None:
-    """Choose who leaves so that a demand fits: least recently used first, nobody in vain.
-
-    Args:
-        demand: What must fit.
-        ledger: What is held, without those that leave anyway.
-        residents: Who may be asked; the pinned among them are not.
-
-    Returns:
-        The holders to remove, least recently used first; None if not even all of them would do.
-    """
-    victims: list[str] = []
-    for resident in sorted((r for r in residents if not r.pinned), key=lambda resident: resident.last_used):
-        victims.append(resident.holder)
-        if ledger.without(victims).fit(demand) is not None:
-            return _needed(victims, lambda kept: ledger.without(kept).fit(demand) is not None)
-    return None
-
-
-def _needed(victims: list[str], suffices: Callable[[list[str]], bool]) -> tuple[str, ...]:
-    """Drop every victim without whom the others suffice, the most recently used first."""
-    for victim in reversed(list(victims)):
-        others = [other for other in victims if other != victim]
-        if suffices(others):
-            victims = others
-    return tuple(victims)
-
-
-def _never(demand: Demand, ledger: Ledger, residents: Sequence[Resident]) -> str:
-    if ledger.without(resident.holder for resident in residents).fit(demand) is not None:
-        pinned = [resident.holder for resident in residents if resident.pinned]
-        return f"it needs {demand}, which pinned services hold: {_names(pinned)}"
-    if demand.pins:
-        return f"it needs {demand} on {', '.join(demand.pins)}; this machine does not have that"
-    if demand.gpus > len(ledger.devices):
-        has = len(ledger.devices)
-        return f"it needs {demand}; this machine has {has} GPU{'s' * (has != 1)}: set resources.gpus or devices"
-    largest = max((device.vram_mb for device in ledger.devices), default=0)
-    return f"it needs {demand}; the largest GPU has {largest:,} MB and the host {ledger.memory_mb:,} MB"
-
-
-def _names(holders: Sequence[str]) -> str:
-    return ", ".join(holders) or "nobody"
+    return Wait(reasons.blocked(rest, candidates))

@@ -6,18 +6,41 @@ unless an even older waiter is to be served by them.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from ai_proxy.devices import Placement
 from ai_proxy.errors import NoRoom, StartFailed
 from ai_proxy.scheduler import messages as do
-from ai_proxy.scheduler.ledger import Ledger
+from ai_proxy.scheduler.ledger import Demand, Ledger
 from ai_proxy.scheduler.messages import Eviction
-from ai_proxy.scheduler.planner import Evict, Refuse, Resident, Start, Wait, make_room, plan
+from ai_proxy.scheduler.planner import Ask, Choice, Evict, Refuse, Resident, Rung, Start, Victim, Wait, plan
 from ai_proxy.scheduler.state import BUSY_RETRY_S, Replica
 from ai_proxy.scheduler.turn import Turn
 from ai_proxy.services import machine
 from ai_proxy.services.machine import State
+
+
+@dataclass(frozen=True, slots=True)
+class _Occupant:
+    """A replica that holds a reservation; the regret of its end is when it was last used."""
+
+    holder: str
+    placement: Placement
+    last_used: float
+    idle: bool
+    pinned: bool = False
+    leaving: bool = False
+    priority: int = 0
+    along: tuple[str, ...] = ()
+
+    @property
+    def service(self) -> str:
+        return self.holder
+
+    @property
+    def rungs(self) -> tuple[Rung, ...]:
+        return (Rung(0, Placement(), self.last_used),)
 
 
 def settle(turn: Turn) -> None:
@@ -90,15 +113,18 @@ def _place(turn: Turn, queued: list[Replica]) -> None:
         residents = _residents(turn)
         for holder, placement in promised.items():
             ledger.reserve(holder, placement)
-            residents.append(Resident(holder, math.inf, idle=False))
+            residents[holder] = _Occupant(holder, placement, math.inf, idle=False)
         claimed: Sequence[str] = ()
-        verdict = plan(replica.spec.demand, ledger, residents)
+        ask = Ask(replica.spec.id, replica.spec.demand)
+        verdict = plan(ask, ledger, residents, choose=_least_recently_used)
         match verdict:
             case Start(placement, reason):
                 turn.launch(replica, placement, reason)
-            case Evict(victims, reason):
+            case Evict(victims=victims, reason=reason):
                 for victim in victims:
-                    turn.end(turn.state.replicas[victim], f"evicted for {replica.spec.id}: {reason}", Eviction.ROOM)
+                    turn.end(
+                        turn.state.replicas[victim.holder], f"evicted for {replica.spec.id}: {reason}", Eviction.ROOM
+                    )
             case Wait():
                 for service, live in turn.state.ready.items():
                     turn.doubt(service, live)
@@ -113,7 +139,7 @@ def _place(turn: Turn, queued: list[Replica]) -> None:
             promised[f"{replica.spec.id} (waiting)"] = room
 
 
-def _claim(turn: Turn, replica: Replica, ledger: Ledger, residents: list[Resident]) -> Sequence[str]:
+def _claim(turn: Turn, replica: Replica, ledger: Ledger, residents: Mapping[str, Resident]) -> Sequence[str]:
     """Drain what is in the way of a service that has waited for long enough.
 
     A replica that somebody younger waits for is let load first: it has to leave as soon as it has served them.
@@ -122,16 +148,20 @@ def _claim(turn: Turn, replica: Replica, ledger: Ledger, residents: list[Residen
         Who has to leave, now or later.
     """
     since = replica.interest_since
-    rest = ledger.without(resident.holder for resident in residents if resident.leaving)
+    rest = ledger.without(resident.holder for resident in residents.values() if resident.leaving)
     if turn.now < since + turn.state.settings.claim_after_s or rest.fit(replica.spec.demand) is not None:
         return ()
     replicas = turn.state.replicas
     younger = [
-        resident
-        for resident in residents
-        if resident.holder in replicas and not resident.leaving and replicas[resident.holder].interest_since > since
+        holder
+        for holder, resident in residents.items()
+        if holder in replicas
+        and not resident.leaving
+        and not resident.pinned
+        and replicas[holder].interest_since > since
     ]
-    victims = make_room(replica.spec.demand, rest, younger) or ()
+    choice = _least_recently_used(Ask(replica.spec.id, replica.spec.demand), rest, residents, younger)
+    victims = [victim.holder for victim in choice.victims] if choice else []
     for victim in (replicas[holder] for holder in victims):
         if victim.state is State.READY or victim.interest_since == math.inf:
             reason = f"{replica.spec.id} has waited {turn.now - since:.0f} s for its room"
@@ -141,14 +171,15 @@ def _claim(turn: Turn, replica: Replica, ledger: Ledger, residents: list[Residen
 
 def _coming(turn: Turn, replica: Replica, ledger: Ledger, claimed: Sequence[str]) -> Placement | None:
     """The room that a waiting service will have once those have left who are on their way out or claimed."""
-    leaving = [resident.holder for resident in _residents(turn) if resident.leaving]
+    leaving = [holder for holder, resident in _residents(turn).items() if resident.leaving]
     return ledger.without([*leaving, *claimed]).fit(replica.spec.demand)
 
 
-def _residents(turn: Turn) -> list[Resident]:
-    return [
-        Resident(
+def _residents(turn: Turn) -> dict[str, Resident]:
+    return {
+        service: _Occupant(
             service,
+            replica.live.placement,
             last_used=replica.live.last_used if replica.live.ready_at is not None else math.inf,
             idle=replica.is_idle,
             pinned=replica.spec.pinned,
@@ -156,4 +187,26 @@ def _residents(turn: Turn) -> list[Resident]:
         )
         for service in turn.state.ledger.held
         if (replica := turn.state.replicas[service]).live is not None
-    ]
+    }
+
+
+def _least_recently_used(
+    ask: Ask, ledger: Ledger, residents: Mapping[str, Resident], candidates: Collection[str]
+) -> Choice | None:
+    """Choose who leaves: least recently used first, nobody in vain."""
+    victims: list[str] = []
+    for holder in sorted(candidates, key=lambda holder: residents[holder].rungs[0].regret):
+        victims.append(holder)
+        if ledger.without(victims).fit(ask.demand) is not None:
+            needed = _needed(victims, ask.demand, ledger)
+            return Choice(tuple(Victim(victim) for victim in needed), 0.0, exact=False)
+    return None
+
+
+def _needed(victims: list[str], demand: Demand, ledger: Ledger) -> list[str]:
+    """Drop every victim without whom the others suffice, the most recently used first."""
+    for victim in reversed(list(victims)):
+        others = [other for other in victims if other != victim]
+        if ledger.without(others).fit(demand) is not None:
+            victims = others
+    return victims

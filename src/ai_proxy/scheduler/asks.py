@@ -1,0 +1,120 @@
+"""The vocabulary of the planner: what is asked for, who is there, how they could give room, who is chosen to.
+
+Pure data. Who a resident is and what it would be missed for is the core's knowledge; the planner only weighs it.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ai_proxy.devices import Placement
+from ai_proxy.scheduler.ledger import Demand, Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One way in which a replica gives room.
+
+    Attributes:
+        level: 0: it stops; above: it sleeps at that level.
+        keeps: What it still holds then; nothing if it stops.
+        regret: What it is expected to cost, in weighed seconds; finite, not negative.
+    """
+
+    level: int
+    keeps: Placement
+    regret: float
+
+
+class Resident(Protocol):
+    """A replica that holds a reservation, as the planner sees it."""
+
+    @property
+    def holder(self) -> str:
+        """Its name in the ledger."""
+
+    @property
+    def service(self) -> str:
+        """The service that it is a replica of."""
+
+    @property
+    def placement(self) -> Placement:
+        """What it holds."""
+
+    @property
+    def idle(self) -> bool:
+        """No request is open on it and its engine does nothing."""
+
+    @property
+    def pinned(self) -> bool:
+        """It may not be made to leave."""
+
+    @property
+    def leaving(self) -> bool:
+        """It is on its way out already."""
+
+    @property
+    def priority(self) -> int:
+        """Its service's; it leaves for none of a lower one."""
+
+    @property
+    def rungs(self) -> Sequence[Rung]:
+        """The ways in which it gives room, cheapest first; to stop (level 0) is always one of them."""
+
+    @property
+    def along(self) -> tuple[str, ...]:
+        """Holders that can't run without it and leave with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What is to be placed.
+
+    Attributes:
+        service: For which service; its own replicas never make room for another one of it.
+        demand: What it needs.
+        priority: Its service's.
+        conflicts: Services none of whose replicas may be there at the same time; it works both ways, so they conflict
+            with this one as well.
+        requires: Services that it can't run without: their replicas make no room for it.
+        loading: UUIDs of devices on which something loads: nothing starts there until it is done.
+    """
+
+    service: str
+    demand: Demand
+    priority: int = 0
+    conflicts: frozenset[str] = frozenset()
+    requires: frozenset[str] = frozenset()
+    loading: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Victim:
+    """Who gives room, and at which level: 0 stops it."""
+
+    holder: str
+    level: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Who gives room.
+
+    Attributes:
+        victims: None of them in vain.
+        regret: Of all of them.
+        exact: No other choice has less; False: the search was cut off before that was certain.
+    """
+
+    victims: tuple[Victim, ...]
+    regret: float
+    exact: bool
+
+
+class Chooser(Protocol):
+    """A policy: it chooses who gives room."""
+
+    def __call__(
+        self, ask: Ask, ledger: Ledger, residents: Mapping[str, Resident], candidates: Collection[str], /
+    ) -> Choice | None:
+        """Choose among the candidates, of whom `ledger` still holds all; None if not even all of them would do."""

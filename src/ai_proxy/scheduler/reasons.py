@@ -1,0 +1,159 @@
+"""Reasons: what the planner decided and why, said for people.
+
+Pure wording. It names devices, figures, and who is in the way and why; it decides nothing.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from ai_proxy.devices import Device, Placement
+from ai_proxy.scheduler.asks import Ask, Choice, Resident, Victim
+from ai_proxy.scheduler.ledger import Ledger
+
+_NAMED = 5
+"""So many names are told of a longer list."""
+
+_DEVICES = 2
+"""So many devices are told of where more are short."""
+
+
+class Reasons:
+    """The words for one ask.
+
+    Args:
+        ask: What is asked for.
+        ledger: What is held.
+        residents: Who holds it, by holder.
+    """
+
+    def __init__(self, ask: Ask, ledger: Ledger, residents: Mapping[str, Resident]) -> None:
+        self._ask = ask
+        self._ledger = ledger
+        self._residents = residents
+
+    def __repr__(self) -> str:
+        return f"<Reasons for {self._ask.service}: {self._ask.demand}>"
+
+    def start(self, placement: Placement) -> str:
+        """Why it starts."""
+        return f"{self._ask.demand} {'fits' if self._ask.demand.gpus else 'is there'}{_on(placement.devices)}"
+
+    def soon(self, placement: Placement, leaving: Collection[str]) -> str:
+        """What is yet to happen, of its own accord, before it starts."""
+        if not self._in_conflict() and self._ledger.fit(self._ask.demand) is not None:
+            return f"it needs {self._ask.demand}; something else is loading{_on(placement.devices)}, one at a time"
+        on_it = [h for h in leaving if any(h in self._ledger.holders_on(d.uuid) for d in placement.devices)]
+        rivals = [h for h in self._in_conflict() if h not in on_it]
+        return f"{_names([*on_it, *rivals] or leaving)} must have left first"
+
+    def evict(self, choice: Choice, placement: Placement) -> str:
+        """Who gives room, and at what price."""
+        who = ", ".join(_said(victim) for victim in choice.victims)
+        cut = "" if choice.exact else " (heuristic: the search for less was cut off)"
+        return f"it needs {self._ask.demand}; {who}{_on(placement.devices)}: regret {choice.regret:.3g} s{cut}"
+
+    def never(self, pinned: Sequence[str]) -> str:
+        """Why it can't be started as things are."""
+        ask, ledger = self._ask, self._ledger
+        demand = ask.demand
+        needs = f"it needs {demand}"
+        if rivals := [holder for holder in self._in_conflict() if holder in pinned]:
+            return f"it may not run beside {_names(rivals)}, pinned"
+        if ledger.with_only(()).fit(demand) is not None:
+            return f"{needs}, which pinned services hold: {_names(pinned)}"
+        for name, amount in demand.custom:
+            if amount > ledger.capacities.get(name, 0):
+                return f"{needs}; of {name} there are {ledger.capacities.get(name, 0):,}: see capacities"
+        if demand.pins and len(ledger.eligible(demand)) < demand.gpus:
+            return f"{needs} on {', '.join(demand.pins)}; this machine does not have that"
+        if demand.gpus > len(ledger.devices):
+            has = len(ledger.devices)
+            return f"{needs}; this machine has {has} GPU{'s' * (has != 1)}: set resources.gpus or devices"
+        largest_mb = max((device.vram_mb for device in ledger.eligible(demand)), default=0)
+        headroom = f", of which {ledger.headroom_mb:,} stay free" if ledger.headroom_mb and largest_mb else ""
+        which = "the largest GPU in question" if demand.pins else "the largest GPU"
+        return f"{needs}; {which} has {largest_mb:,} MB{headroom} and the host {ledger.memory_mb:,} MB"
+
+    def blocked(self, rest: Ledger, candidates: Collection[str]) -> str:
+        """Who is in the way, and why they stay.
+
+        Args:
+            rest: What is held without those that leave anyway.
+            candidates: Who could leave, which is not enough.
+        """
+        demand = self._ask.demand
+        staying = [holder for holder in rest.held if holder not in candidates]
+        why = []
+        if rivals := [holder for holder in self._in_conflict() if holder in staying]:
+            why.append(f"it may not run beside {self._stay(dict.fromkeys(rivals, 0))}")
+        if demand.memory_mb > rest.free_memory_mb:
+            held = {holder: mb for holder in staying if (mb := rest.placement(holder).memory_mb)}
+            why.append(f"the host has {rest.free_memory_mb:,} MB free ({self._stay(held)})")
+        for name, amount in demand.custom:
+            if amount > rest.free_custom(name):
+                having = {holder: 0 for holder in staying if name in dict(rest.placement(holder).custom)}
+                why.append(f"{rest.free_custom(name):,} of {name} are free ({self._stay(having)})")
+        why += [self._of_device(rest, device, candidates) for device in self._nearest(rest, candidates)]
+        return "; ".join([f"it needs {demand}", *why])
+
+    def _nearest(self, rest: Ledger, candidates: Collection[str]) -> list[Device]:
+        """Of the devices on which it would not fit even if the candidates left, those that come closest."""
+        demand = self._ask.demand
+
+        def lacking(device: Device) -> int:
+            charges = rest.holders_on(device.uuid)
+            if demand.vram_mb is None:
+                return sum(holder not in candidates for holder in charges)
+            free_mb = rest.free_mb(device) + sum(mb for holder, mb in charges.items() if holder in candidates)
+            return demand.least_vram_mb - free_mb
+
+        short = [(lacks, place) for place, device in enumerate(rest.eligible(demand)) if (lacks := lacking(device)) > 0]
+        eligible = rest.eligible(demand)
+        lack = demand.gpus - (len(eligible) - len(short))
+        return [eligible[place] for _, place in sorted(short)[: min(lack, _DEVICES)]] if lack > 0 else []
+
+    def _of_device(self, rest: Ledger, device: Device, candidates: Collection[str]) -> str:
+        staying = {holder: mb for holder, mb in rest.holders_on(device.uuid).items() if holder not in candidates}
+        foreign_mb = rest.foreign_mb(device)
+        others = [self._stay(staying)] * bool(staying) + [f"other programs: {foreign_mb:,} MB"] * bool(foreign_mb)
+        return f"GPU {device.id} has {rest.free_mb(device):,} MB free ({'; '.join(others)})"
+
+    def _stay(self, holders: Mapping[str, int]) -> str:
+        """Who stays, by why, with how much each has."""
+        by_why: dict[str, list[str]] = {}
+        for holder, mb in holders.items():
+            by_why.setdefault(self._why(holder), []).append(f"{holder} {mb:,} MB" if mb else holder)
+        return "; ".join(f"{why}: {_names(names)}" for why, names in by_why.items())
+
+    def _why(self, holder: str) -> str:
+        """Why a holder stays."""
+        resident = self._residents.get(holder)
+        if resident is None:
+            return "held"
+        if resident.pinned:
+            return "pinned"
+        if not resident.idle:
+            return "busy"
+        if resident.priority > self._ask.priority:
+            return "of higher priority"
+        return "kept"
+
+    def _in_conflict(self) -> list[str]:
+        if not self._ask.conflicts:
+            return []
+        return [h for h, resident in self._residents.items() if resident.service in self._ask.conflicts]
+
+
+def _said(victim: Victim) -> str:
+    return f"{victim.holder} sleeps (level {victim.level})" if victim.level else f"{victim.holder} stops"
+
+
+def _on(devices: Sequence[Device]) -> str:
+    if not devices:
+        return ""
+    return f" on GPU{'s' * (len(devices) > 1)} {', '.join(device.id for device in devices)}"
+
+
+def _names(names: Iterable[str]) -> str:
+    every = list(names)
+    more = [f"{len(every) - _NAMED} more"] if len(every) > _NAMED else []
+    return ", ".join([*every[:_NAMED], *more]) or "nobody"
