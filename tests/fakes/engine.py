@@ -2,14 +2,17 @@
 
 Run it as a subprocess (`argv("--port", "0")`, or `with running(...) as engine`). It speaks enough of llama-server's
 HTTP: `/health` (503 "Loading model" until ready), `/v1/models`, `/v1/chat/completions` and `/v1/completions` (plain
-and SSE), `/v1/embeddings` (501), `/slots`. Its own paths:
+and SSE), `/v1/embeddings` (501), `/slots`; and of vLLM's, `/metrics` and, with `VLLM_SERVER_DEV_MODE=1`, `/sleep`,
+`/wake_up`, `/is_sleeping`, `/collective_rpc`, `/reset_prefix_cache`. Without its weights it
+talks garbage. Its own paths:
 
     GET  /fake/stats   {"received", "cut", "started", "completed", "aborted", "open", "models"}: requests but those of
                        `/fake/`, of which a cut one lost its client in its body, and completions, of which an aborted
-                       one lost its client
+                       one lost its client; "calls": those to sleep and wake
     GET  /fake/env     its environment
     POST /fake/exit    ?code=N (or ?signal=N): end at once, in mid-stream too
     POST /fake/busy    ?slots=N: `/slots` says so many slots work though no request is open
+    POST /fake/order   ?fail=PATH or ?hang=PATH: that path answers 500, or never; ?stays_awake=1; ?calm=1 undoes it all
     *    /fake/echo…   method, target, headers as [name, value] pairs, body's size and sha256
 """
 
@@ -33,7 +36,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import parse_qs, urlsplit
 
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.fakes.engine_flags import parse
+from tests.fakes.vram import Vram
+
 SLOTS = 2
+DEV_PATHS = frozenset({"/sleep", "/wake_up", "/is_sleeping", "/collective_rpc", "/reset_prefix_cache"})
 COUNTED = ("received", "cut", "started", "completed", "aborted")
 
 
@@ -86,11 +96,14 @@ class State:
     """What all connections share."""
 
     options: argparse.Namespace
+    vram: Vram
     began: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
     models: list[str | None] = field(default_factory=list)
     busy: int = 0
+    fails: set[str] = field(default_factory=set)
+    hangs: set[str] = field(default_factory=set)
 
     @property
     def is_ready(self) -> bool:
@@ -129,9 +142,9 @@ class Connection(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _dispatch(self) -> None:
-        if self.state.options.hang:
-            self._wait(3600)
         path = urlsplit(self.path).path
+        if self.state.options.hang or path in self.state.hangs:
+            self._wait(3600)
         if path.startswith("/fake/"):
             self._control(path, self._read_body())
         else:
@@ -141,7 +154,9 @@ class Connection(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_OPTIONS = _dispatch  # noqa: N815 - http.server's names
 
     def _serve(self, path: str, body: bytes) -> None:
-        if not self.state.is_ready:
+        if path in self.state.fails:
+            self._error(500, "CUDA error: out of memory", "server_error")
+        elif not self.state.is_ready:
             self._error(503, "Loading model", "unavailable_error")
         elif self.state.options.echo and path != "/health":
             self._echo(body)
@@ -157,8 +172,27 @@ class Connection(BaseHTTPRequestHandler):
         elif path == "/slots":
             busy = max(self.state.busy, self.state.open)
             self._json([{"id": slot, "is_processing": slot < busy} for slot in range(SLOTS)])
+        elif path == "/metrics":
+            self._text(f'vllm:num_requests_running{{engine="0"}} {max(self.state.busy, self.state.open)}.0\n')
+        elif path in DEV_PATHS and os.environ.get("VLLM_SERVER_DEV_MODE") == "1":
+            self._develop(path, body)
         else:
             self._error(404, "File Not Found", "not_found_error")
+
+    def _develop(self, path: str, body: bytes) -> None:
+        """Take vLLM's calls for development, each when its order is right."""
+        vram, query = self.state.vram, parse_qs(urlsplit(self.path).query)
+        if path == "/is_sleeping":
+            return self._json({"is_sleeping": bool(vram.asleep)})
+        vram.calls.append(self.path if path != "/collective_rpc" else f"{path} {json.loads(body)['method']}")
+        done = True
+        if path == "/sleep":
+            done = vram.sleep(int(query.get("level", ["1"])[0]))
+        elif path == "/wake_up":
+            vram.wake(query.get("tags", []))
+        elif path == "/collective_rpc":
+            done = vram.reload()
+        return self._text("") if done else self._error(500, "not now", "server_error")
 
     def _read_body(self) -> bytes:
         if "chunked" not in self.headers.get("transfer-encoding", ""):
@@ -182,18 +216,31 @@ class Connection(BaseHTTPRequestHandler):
     def _control(self, path: str, body: bytes) -> None:
         query = parse_qs(urlsplit(self.path).query)
         if path == "/fake/exit":
+            self.state.vram.leave()
             if "signal" in query:
                 os.kill(os.getpid(), int(query["signal"][0]))
             os._exit(int(query["code"][0]) if "code" in query else 0)
         elif path == "/fake/busy":
             self.state.busy = int(query["slots"][0])
             self._json({})
+        elif path == "/fake/order":
+            self._order(parse_qs(urlsplit(self.path).query))
         elif path == "/fake/stats":
-            self._json({**self.state.counts, "open": self.state.open, "models": self.state.models})
+            stats = {"open": self.state.open, "models": self.state.models, "calls": self.state.vram.calls}
+            self._json({**self.state.counts, **stats})
         elif path == "/fake/env":
             self._json(dict(os.environ))
         else:
             self._echo(body)
+
+    def _order(self, query: dict[str, list[str]]) -> None:
+        self.state.fails.update(query.get("fail", []))
+        self.state.hangs.update(query.get("hang", []))
+        self.state.vram.stays_awake = "stays_awake" in query
+        if "calm" in query:
+            self.state.fails.clear()
+            self.state.hangs.clear()
+        self._json({})
 
     def _echo(self, body: bytes) -> None:
         about = {"method": self.command, "target": self.path, "headers": self.headers.items()}
@@ -222,7 +269,7 @@ class Connection(BaseHTTPRequestHandler):
     def _answer(self, model: str | None) -> None:
         options = self.state.options
         self._wait(options.chunks * options.interval)
-        text = " ".join(f"token{n}" for n in range(options.chunks))
+        text = " ".join(f"token{n}" for n in range(options.chunks)) if self.state.vram.has_weights else "!!!!"
         choice = {"index": 0, "message": {"role": "assistant", "content": text}, "text": text, "finish_reason": "stop"}
         usage = {"prompt_tokens": 1, "completion_tokens": options.chunks, "total_tokens": options.chunks + 1}
         self._json({**self._head_of("chat.completion", model), "choices": [choice], "usage": usage})
@@ -260,9 +307,12 @@ class Connection(BaseHTTPRequestHandler):
         self._json({"error": {"message": message, "type": kind, "code": status}}, status)
 
     def _json(self, value: object, status: int = 200) -> None:
-        payload = json.dumps(value).encode()
+        self._text(json.dumps(value), status, "application/json")
+
+    def _text(self, text: str, status: int = 200, kind: str = "text/plain") -> None:
+        payload = text.encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(payload)))
         self.end_headers()
         if self.command != "HEAD":
@@ -277,34 +327,6 @@ class Server(ThreadingHTTPServer):
         socket.socket.setsockopt(self.socket, socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
-
-
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """The flags."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--host", default="127.0.0.1")
-    add("--port", type=int, default=0, help="0: any free one; it prints `listening on HOST:PORT`")
-    add("--model", help="answer 404 to any other model name")
-    add("--echo", action="store_true", help="answer all but /health as /fake/echo does")
-    add("--chunks", type=int, default=3, help="tokens of an answer")
-    add("--interval", type=float, default=0.0, help="seconds before each token")
-    add("--first-byte-after", type=float, default=0.0, help="seconds before an answer's head")
-    add("--listen-after", type=float, default=0.0, help="seconds before it listens at all")
-    add("--ready-after", type=float, default=0.0, help="seconds of 503 `Loading model`")
-    add("--ready-file", type=Path, help="503 until this file exists")
-    add("--hang", action="store_true", help="accept connections, never answer")
-    add("--exit-after", type=float, help="end by itself after so many seconds; 0: before it listens")
-    add("--exit-code", type=int, default=0, help="status of --exit-after")
-    add("--ignore-sigterm", action="store_true")
-    add("--term-delay", type=float, default=0.0, help="seconds from SIGTERM to the end (exit status 0)")
-    add("--spawn", action="store_true", help="start a child that lives on; prints `child PID`")
-    add("--spawn-daemon", action="store_true", help="start a child in a session of its own, parent gone; as above")
-    add("--child-ignores-sigterm", action="store_true")
-    add("--say", action="append", default=[], help="print this line to stderr first; may repeat")
-    add("--print-env", action="store_true", help="print `env {…}` as JSON")
-    add("--flood", action="store_true", help="print without end, as fast as it goes")
-    return parser.parse_args(arguments)
 
 
 def spawn(options: argparse.Namespace) -> None:
@@ -332,17 +354,24 @@ def flood() -> None:
         os.write(1, block)
 
 
-def terminate(options: argparse.Namespace) -> None:
+def terminate(options: argparse.Namespace, vram: Vram) -> None:
     """End as asked by SIGTERM, from a thread so that open streams go on meanwhile."""
-    threading.Timer(options.term_delay, os._exit, (0,)).start()
+
+    def end() -> None:
+        vram.leave()
+        os._exit(0)
+
+    threading.Timer(options.term_delay, end).start()
 
 
 def main() -> None:
-    options = parse(sys.argv[1:])
+    options = parse(sys.argv[1:], __doc__)
+    held_mb = {uuid: int(mb) for uuid, _, mb in (it.rpartition(":") for it in options.vram)}
+    vram = Vram(held_mb, options.keeps, can_sleep=options.enable_sleep_mode)
     if options.ignore_sigterm:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     else:
-        signal.signal(signal.SIGTERM, lambda *_: terminate(options))
+        signal.signal(signal.SIGTERM, lambda *_: terminate(options, vram))
     for line in options.say:
         print(line, file=sys.stderr, flush=True)
     if options.print_env:
@@ -353,7 +382,8 @@ def main() -> None:
             sys.exit(options.exit_code)
         threading.Timer(options.exit_after, os._exit, (options.exit_code,)).start()
     time.sleep(options.listen_after)
-    Connection.state = State(options)
+    vram.tell()
+    Connection.state = State(options, vram)
     server = Server((options.host, options.port), Connection)
     print(f"listening on {options.host}:{server.server_address[1]}", flush=True)
     if options.flood:

@@ -10,13 +10,14 @@ from ai_proxy.runtimes.base import Instance, Runtime
 from ai_proxy.services.machine import Action, Event
 from ai_proxy.services.owner import Leftovers
 from ai_proxy.services.probe import Probe
+from ai_proxy.services.release import Released, nothing_to_ask
 from ai_proxy.services.service import Service
 from tests.fakes.clock import pause
 from tests.fakes.probe import FakeProbe
 from tests.fakes.runtime import FakeRuntime
 
 PLACE = Placement()
-FAKE = {"command": "engine", "type": "comfyui", "stop_grace_period": 1}
+FAKE: dict[str, Any] = {"command": "engine", "type": "comfyui", "stop_grace_period": 1}
 
 
 class RecordingOwner:
@@ -66,10 +67,20 @@ class RecordingOwner:
         return failure
 
 
-def service_of(owner: RecordingOwner, runtime: Runtime, probe: Probe, **keys: Any) -> Service:
+def service_of(
+    owner: RecordingOwner,
+    runtime: Runtime,
+    probe: Probe,
+    *,
+    replica: int = 0,
+    released: Released = nothing_to_ask,
+    **keys: Any,
+) -> Service:
     return Service(
         "small",
         ServiceConfig.model_validate(keys or FAKE),
+        replica=replica,
+        released=released,
         runtime=runtime,
         probe=probe,
         owner=owner,
@@ -78,13 +89,13 @@ def service_of(owner: RecordingOwner, runtime: Runtime, probe: Probe, **keys: An
     )
 
 
-# A real engine in a real process
-
-
-async def watched(owner: RecordingOwner, runtime: FakeRuntime, probe: FakeProbe) -> Service:
-    service = service_of(owner, runtime, probe)
+async def watched(
+    owner: RecordingOwner, runtime: FakeRuntime, probe: FakeProbe, place: Placement = PLACE, **keys: Any
+) -> Service:
+    """A service whose replica is ready and watched."""
+    service = service_of(owner, runtime, probe, **keys)
     for action in (Action.LAUNCH, Action.PROBE):
-        service.run(action, PLACE)
+        service.run(action, place)
         await owner.next()
     service.run(Action.WATCH, PLACE)
     await pause()
