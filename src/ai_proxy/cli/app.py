@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ai_proxy.cli import fleet, local
+from ai_proxy.cli import fleet, local, simulate
 from ai_proxy.cli.failure import Failure
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("check")(local.check)
 app.command("schema")(local.schema)
 app.command("demo")(local.demo)
 app.command("pull")(local.pull)
+app.command("simulate")(simulate.simulate)
 app.command("ps")(fleet.ps)
 app.command("start")(fleet.start)
 app.command("stop")(fleet.stop)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-_PIPE_WIDTH = 1000
+PIPE_WIDTH = 1000
 _COLORS = {
     "ready": "green",
     "loading": "yellow",
@@ -25,7 +25,7 @@ _COLORS = {
 def show_services(services: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
     """Print a table of services, and below it why the failed ones failed."""
     # A pipe has no width of its own: lines are left whole for grep and the like.
-    console = console or Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    console = console or Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, justify in (("SERVICE", "left"), ("STATE", "left"), ("REQUESTS", "right"), ("DEVICES", "left")):
         table.add_column(name, justify="right" if justify == "right" else "left", no_wrap=True)

@@ -9,7 +9,7 @@ import csv
 import gzip
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,15 +37,23 @@ class Row:
         at: Seconds, on whatever clock the recorder had.
         service: Who was asked for; empty where the trace does not say.
         service_time_s: How long the work took.
+        line: Where it stands in the file, from 1.
     """
 
     at: float
     service: str
     service_time_s: float
+    line: int = 0
 
 
 def read_trace(
-    path: Path, services: Sequence[str] = (), *, seed: int = 0, stretch: float = 1.0, tokens_per_s: float = TOKENS_PER_S
+    path: Path,
+    services: Sequence[str] = (),
+    *,
+    seed: int = 0,
+    stretch: float = 1.0,
+    tokens_per_s: float = TOKENS_PER_S,
+    resolve: Callable[[str], str] = str,
 ) -> list[Request]:
     """Read a trace and let it begin at 0.
 
@@ -55,6 +63,7 @@ def read_trace(
         seed: What those draws start from.
         stretch: Factor on the times between arrivals; 24 makes a day of an hour.
         tokens_per_s: How fast an engine is, for rows that count tokens instead of seconds.
+        resolve: From what a row names to the service; raises ValueError for a name that nobody knows.
 
     Returns:
         The requests in order of time.
@@ -68,7 +77,8 @@ def read_trace(
         raise BadTrace(f"{path}: no rows")
     begin = rows[0].at
     if all(row.service for row in rows):
-        return [Request((row.at - begin) * stretch, row.service, row.service_time_s) for row in rows]
+        names = _resolved(path, rows, resolve)
+        return [Request((row.at - begin) * stretch, names[row.service], row.service_time_s) for row in rows]
     if any(row.service for row in rows):
         raise BadTrace(f"{path}: some rows name a service and some do not")
     if not services:
@@ -100,6 +110,18 @@ def read_rows(path: Path, tokens_per_s: float = TOKENS_PER_S) -> list[Row]:
         except (UnicodeDecodeError, EOFError) as fault:
             raise BadTrace(f"{path}, after {len(rows)} rows: {fault}") from None
     return rows
+
+
+def _resolved(path: Path, rows: Iterable[Row], resolve: Callable[[str], str]) -> Mapping[str, str]:
+    """The service that each name stands for."""
+    names: dict[str, str] = {}
+    for row in rows:
+        if row.service not in names:
+            try:
+                names[row.service] = resolve(row.service)
+            except ValueError as fault:
+                raise BadTrace(f"{path}, line {row.line}: {fault}") from None
+    return names
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +180,7 @@ def _row(record: _Record, tokens_per_s: float) -> Row:
             raise ValueError("its duration is negative")
     except ValueError as fault:
         raise _BadLine(record.number, fault) from None
-    return Row(at, str(_first(fields, SERVICES) or ""), work_s)
+    return Row(at, str(_first(fields, SERVICES) or ""), work_s, record.number)
 
 
 def _first(fields: Mapping[str, object], names: Sequence[str]) -> object:
