@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,28 @@ async def test_following_the_log_ends_with_the_replica(harness: Harness) -> None
     await harness.end(instance)
     async with asyncio.timeout(GUARD_S):
         assert await following == ["last words"]
+
+
+@pytest.mark.parametrize("harness", STARTS_THEM, indirect=True)
+async def test_replicas_of_a_service_live_side_by_side_and_end_apart(harness: Harness) -> None:
+    specs = [replace(harness.spec(), replica=number) for number in range(3)]
+    instances = await asyncio.gather(*(harness.runtime.start(spec, ignore) for spec in specs))
+    assert [instance.key for instance in instances] == ["small", "small#1", "small#2"]
+    assert len({instance.id for instance in instances}) == 3
+    await until(lambda: harness.running() == 3)
+    await harness.runtime.stop(instances[1], 5)
+    assert harness.running() == 2
+    again = await harness.runtime.start(specs[1], ignore)
+    assert (again.key, again.id in {instance.id for instance in instances}) == ("small#1", False)
+    await until(lambda: harness.running() == 3)
+    await asyncio.gather(*(harness.runtime.stop(instance, 5) for instance in (instances[0], again, instances[2])))
+    assert harness.running() == 0
+
+
+@pytest.mark.parametrize("harness", ALL, indirect=True)
+async def test_a_preparation_starts_nothing(harness: Harness) -> None:
+    await harness.runtime.prepare(harness.spec().config, ignore)
+    assert harness.running() == 0
 
 
 @pytest.mark.parametrize("harness", STARTS_THEM, indirect=True)

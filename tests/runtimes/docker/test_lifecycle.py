@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
@@ -123,6 +124,22 @@ async def test_another_life_of_the_proxy_adopts_what_runs_and_removes_what_ended
     assert await answer_of(running) == "ok"
     await successor.stop(running, 2)
     assert docker_engine.labelled(LABEL) == []
+
+
+async def test_each_replica_is_adopted_as_the_number_that_it_was(
+    runtime: DockerRuntime, docker_engine: DockerHost, make_docker_runtime: MakeRuntime
+) -> None:
+    started = [await runtime.start(replace(tiny_spec(), replica=number), ignore) for number in (0, 1)]
+    names = [docker_engine.inspect(instance.id)["Name"] for instance in started]
+    assert names == [f"/ai-proxy-{NAME}-tiny-{number}" for number in (0, 1)]
+    await runtime.aclose()
+    successor = make_docker_runtime(docker_engine, NAME)
+    adopted = {instance.key: instance for instance in await successor.adopt()}
+    assert adopted == {"tiny": started[0], "tiny#1": started[1]}
+    fresh = await successor.start(replace(tiny_spec(), replica=1), ignore)
+    assert sorted(docker_engine.labelled(LABEL)) == sorted([started[0].id, fresh.id])
+    for instance in (started[0], fresh):
+        await successor.stop(instance, 2)
 
 
 async def test_a_leftover_of_the_same_replica_makes_way(

@@ -75,6 +75,32 @@ async def test_a_start_pulls_what_is_missing_and_then_fails_for_its_own_reason(
     assert said[-2:] == ["creating container", "starting container"]
 
 
+async def test_a_start_joins_the_preparation_that_is_under_way_and_goes_on_when_that_is_called_off(
+    runtime: DockerRuntime, relay: DockerRelay, docker_engine: DockerHost, public: Registry
+) -> None:
+    spec = tiny_spec(image=public.publish(docker_engine, "ahead:1"), pull_policy="missing", command=["sh"])
+    told, said = asyncio.Event(), list[str]()
+    preparing = asyncio.create_task(runtime.prepare(spec.config, lambda _: told.set()))
+    await told.wait()
+    starting = asyncio.create_task(runtime.start(spec, said.append))
+    await until(lambda: bool(said))
+    preparing.cancel()
+    with pytest.raises(StartFailed, match="sh"):
+        await starting
+    assert (relay.count(PULL), said[-1]) == (1, "starting container")
+
+
+async def test_what_was_prepared_is_not_pulled_again(
+    runtime: DockerRuntime, relay: DockerRelay, docker_engine: DockerHost, public: Registry
+) -> None:
+    spec = tiny_spec(image=public.publish(docker_engine, "ready:1"), pull_policy="missing", command=["sh"])
+    await runtime.prepare(spec.config, ignore)
+    with pytest.raises(StartFailed, match="sh"):
+        await runtime.start(spec, ignore)
+    assert relay.count(PULL) == 1
+    assert docker_engine.docker("ps", "-aq", "--filter", "label=ai-proxy.name=pulls").stdout == ""
+
+
 async def test_always_pulls_what_is_here_and_never_pulls_nothing(
     runtime: DockerRuntime, relay: DockerRelay, docker_engine: DockerHost, public: Registry
 ) -> None:

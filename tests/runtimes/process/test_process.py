@@ -8,6 +8,7 @@ import socket
 import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -16,6 +17,7 @@ import pytest
 from ai_proxy.devices import Device, Placement
 from ai_proxy.errors import StartFailed
 from ai_proxy.runtimes.base import Exit, Instance
+from ai_proxy.runtimes.process.ports import free_port
 from ai_proxy.runtimes.process.runtime import ProcessRuntime
 from tests.conftest import missing
 from tests.fakes.engine import argv
@@ -157,6 +159,15 @@ async def test_a_fixed_port_that_is_taken_is_named(runtime: ProcessRuntime) -> N
         port = other.getsockname()[1]
         with pytest.raises(StartFailed, match=f"port {port} is in use by another program"):
             await runtime.start(spec_of("small", command="sleep 60", port=port), ignore)
+
+
+async def test_a_second_replica_needs_a_port_of_its_own_though_the_first_does_not_listen_yet(
+    runtime: ProcessRuntime,
+) -> None:
+    first = spec_of("small", command="sleep 60", port=free_port(avoid=()))
+    await runtime.start(first, ignore)
+    with pytest.raises(StartFailed, match=r"in use by another replica; write \{port\}"):
+        await runtime.start(replace(first, replica=1), ignore)
 
 
 async def test_a_port_that_was_taken_meanwhile_is_told_with_the_end(runtime: ProcessRuntime, tmp_path: Path) -> None:

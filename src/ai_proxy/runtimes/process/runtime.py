@@ -139,13 +139,14 @@ class ProcessRuntime:
         return self._replicas.get(instance.id)
 
     def _choose_port(self, config: ServiceConfig) -> int:
+        ours = self._starting_ports | self._ports_in_use()
         if any("{port}" in text for text in (*_command(config), *config.environment.values())):
-            return free_port(avoid=self._starting_ports | self._ports_in_use())
+            return free_port(avoid=ours)
         port = port_of(config)
-        if not is_free(port):
-            raise StartFailed(
-                f"port {port} is in use by another program; write {{port}} in `command` to get a free one"
-            )
+        # One of ours has it before it listens there.
+        if port in ours or not is_free(port):
+            owner = "another replica" if port in ours else "another program"
+            raise StartFailed(f"port {port} is in use by {owner}; write {{port}} in `command` to get a free one")
         return port
 
     def _ports_in_use(self) -> set[int]:
