@@ -8,6 +8,7 @@ import httpx
 
 from ai_proxy.api.app import create_api
 from ai_proxy.api.dependencies import Context
+from ai_proxy.devices import Device
 from tests.fakes.fleet import Fleet
 
 TWO = "services: {a: {image: x, models: [chat]}, b: {command: serve}}"
@@ -36,11 +37,15 @@ class House:
         """POST nothing to a path under the API's prefix."""
         return await self.http.post(f"/api/v1{path}", params=params)
 
+    async def send(self, verb: str, path: str, body: object = None) -> httpx.Response:
+        """Send JSON to a path under the API's prefix; nothing by default."""
+        return await self.http.request(verb, f"/api/v1{path}", json=body)
+
 
 @asynccontextmanager
-async def house_of(config: str = TWO) -> AsyncIterator[House]:
+async def house_of(config: str = TWO, *, gpus: tuple[Device, ...] = ()) -> AsyncIterator[House]:
     """Boot a fleet and open its management application."""
-    async with Fleet(config) as fleet:
+    async with Fleet(config, gpus=gpus) as fleet:
         fleet.plane.boot()
         house = House(fleet)
         async with house.http:

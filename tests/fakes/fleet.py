@@ -112,9 +112,10 @@ class Fleet:
             for service in ("a", "b", "c"):
                 runtime.release(service)
                 runtime.exit(service)
+        # A replica that ends closes its port; these share one.
+        self.server.close()
         await self.plane.aclose()
         await self.probe.aclose()
-        self.server.close()
         await self.server.wait_closed()
 
     def edit(self, text: str) -> None:

@@ -1,13 +1,12 @@
-"""Routes of what services share: devices and memory, requests in the house, events."""
+"""Routes of what services share: devices and memory, events."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Path, status
+from fastapi import APIRouter
 from fastapi.responses import Response
 
 from ai_proxy.api.dependencies import ContextDep, PlaneDep
-from ai_proxy.api.problems import Refused
-from ai_proxy.api.schemas import DeviceOut, MemoryOut, Problem, RequestOut, ResourcesOut
+from ai_proxy.api.schemas import DeviceOut, MemoryOut, ResourcesOut
 from ai_proxy.api.stream import EventStream, events_as_sse
 
 EVENT_EXAMPLE: dict[str, Any] = {
@@ -51,45 +50,6 @@ async def show_resources(plane: PlaneDep) -> ResourcesOut:
         holders={holder: placement.memory_mb for holder, placement in held.items() if placement.memory_mb},
     )
     return ResourcesOut(devices=devices, memory=memory)
-
-
-@router.get(
-    "/requests",
-    response_model=list[RequestOut],
-    summary="List requests in the house",
-    description="Every request that waits for its service or runs on it.",
-)
-async def list_requests(plane: PlaneDep, context: ContextDep) -> list[RequestOut]:
-    """Requests that wait or run."""
-    now = context.clock()
-    return [
-        RequestOut(
-            id=request.id,
-            service=request.service,
-            state="running" if granted else "waiting",
-            age_s=max(0.0, now - request.since),
-        )
-        for request, granted in plane.scheduler.requests()
-    ]
-
-
-@router.delete(
-    "/requests/{request_id}",
-    status_code=status.HTTP_204_NO_CONTENT,
-    response_model=None,
-    responses={404: {"model": Problem, "description": "No such request is in the house."}},
-    summary="Cancel a request",
-    description="Ends a request: its client's connection and its engine's are closed.",
-)
-async def cancel_request(
-    request_id: Annotated[str, Path(description="Its request id.", examples=["5f0c1d6e9a7b4c32"])], plane: PlaneDep
-) -> None:
-    """Cancel a request."""
-    found = [request for request, _ in plane.scheduler.requests() if request.id == request_id]
-    if not found:
-        raise Refused(404, "request_not_found", f"no request {request_id[:128]!r} waits or runs")
-    for request in found:
-        request.cancel()
 
 
 @router.get(

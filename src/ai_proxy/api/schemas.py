@@ -47,6 +47,24 @@ class FailureOut(Wire):
     retry_in_s: float = Field(description="Not started again before this many seconds.", examples=[4.0])
 
 
+class FiguresOut(Wire):
+    """What a service says it needs, and what was seen of it."""
+
+    declared_vram_mb: int | None = Field(
+        description="On each of its GPUs by its config, in MiB; null where that is left to be learned.",
+        examples=[20_000],
+    )
+    seen_vram_mb: int | None = Field(
+        description="The most that a replica held on any GPU, in MiB; null if it was not measured.", examples=[17_310]
+    )
+    load_s: float | None = Field(description="Usual time to load, in seconds.", examples=[41.5])
+    loads: int = Field(description="Recent loads that this is the median of.", examples=[8])
+    stop_s: float | None = Field(description="Usual time until its room is free, in seconds.", examples=[1.2])
+    wake_s: dict[int, float] = Field(
+        description="Usual time to wake up by the level of its sleep, in seconds.", examples=[{1: 0.8}]
+    )
+
+
 class ServiceOut(Wire):
     """A service and its replica."""
 
@@ -66,6 +84,7 @@ class ServiceOut(Wire):
     placement: PlacementOut | None = Field(description="What its replica holds; null while it holds nothing.")
     ready_for_s: float | None = Field(description="How long it has been ready, in seconds.", examples=[812.4])
     idle_for_s: float | None = Field(description="How long it has been idle, in seconds.", examples=[12.0])
+    figures: FiguresOut = Field(description="What it says it needs, and what was seen of it.")
     failure: FailureOut | None = Field(description="Why its last life broke; null if it did not.")
 
 

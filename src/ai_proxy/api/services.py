@@ -10,9 +10,10 @@ from fastapi import APIRouter, Query
 
 from ai_proxy.api.dependencies import Context, ContextDep, PlaneDep, ViewDep, view_of
 from ai_proxy.api.problems import Refused
-from ai_proxy.api.schemas import NOT_FOUND, FailureOut, PlacementOut, Problem, ServiceOut
+from ai_proxy.api.schemas import NOT_FOUND, FailureOut, FiguresOut, PlacementOut, Problem, ServiceOut
 from ai_proxy.control.plane import View
 from ai_proxy.errors import ProxyError, StartFailed
+from ai_proxy.scheduler.figures import Figures
 from ai_proxy.services.machine import State
 
 router = APIRouter(prefix="/api/v1", tags=["Services"])
@@ -167,7 +168,20 @@ def service_out(view: View, now: float) -> ServiceOut:
         else None,
         ready_for_s=now - ready_at if ready_at is not None else None,
         idle_for_s=now - live.last_used if live is not None and replica.is_idle else None,
+        figures=_figures_out(view),
         failure=_failure_out(replica.failure, replica.retry_at - now) if replica.failure is not None else None,
+    )
+
+
+def _figures_out(view: View) -> FiguresOut:
+    declared, seen = view.config.resources.vram_required_mb, view.figures or Figures()
+    return FiguresOut(
+        declared_vram_mb=None if declared == "auto" else declared,
+        seen_vram_mb=seen.peak_vram_mb,
+        load_s=seen.load_s,
+        loads=len(seen.loads_s),
+        stop_s=seen.stop_s,
+        wake_s={level: wake_s for level in seen.wakes_s if (wake_s := seen.wake_s(level)) is not None},
     )
 
 
