@@ -121,6 +121,7 @@ class System:
             runtimes=self._runtimes(config),
             probe=self._probe,
             devices=inventory.devices,
+            monitor=monitor,
             learned=self.learned,
             bus=self.bus,
             clock=self.clock,

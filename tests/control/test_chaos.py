@@ -20,6 +20,7 @@ from ai_proxy.devices import Device
 from ai_proxy.errors import CannotServe, NoRoom, RuntimeUnavailable, StartFailed
 from ai_proxy.events import EventBus
 from ai_proxy.gate import RequestInfo
+from ai_proxy.inventory.monitor import Monitor
 from ai_proxy.runtimes.base import Exit
 from ai_proxy.runtimes.external import ExternalRuntime
 from ai_proxy.scheduler.ledger import Ledger
@@ -68,6 +69,7 @@ class Chaos:
             },
             probe=self.probe,
             devices=(GPU,),
+            monitor=Monitor(()),
             learned=Learned(Path("never opened")),
             bus=bus,
             clock=loop.time,

@@ -6,6 +6,7 @@ async with Fleet("services: {a: {image: x}, b: {command: serve}}") as fleet:
     await fleet.until("a", "ready")
     fleet.edit("services: {…}")      what the next reload reads
     fleet.events                     what the bus carried
+    fleet.found.show(…), fleet.monitor.start()    what is read of the GPUs (tests/fakes/gpus.py)
 """
 
 import asyncio
@@ -25,12 +26,14 @@ from ai_proxy.control.plane import ControlPlane
 from ai_proxy.devices import Device, Placement
 from ai_proxy.events import Event, EventBus, ServiceChanged
 from ai_proxy.gate import RequestInfo
+from ai_proxy.inventory.monitor import Monitor
 from ai_proxy.runtimes.base import Instance
 from ai_proxy.runtimes.external import ExternalRuntime
 from ai_proxy.scheduler.ledger import Ledger
 from ai_proxy.scheduler.scheduler import OpenGrant, Scheduler
 from ai_proxy.scheduler.state import SchedulerState
 from ai_proxy.services.probe import Probe
+from tests.fakes.gpus import FakeGpus
 from tests.fakes.runtime import FakeRuntime
 
 GUARD_S = 5
@@ -69,6 +72,8 @@ class Fleet:
             )
             for service, text in self._left.items()
         ]
+        self.found = FakeGpus()
+        self.monitor = Monitor((self.found,), every_s=0.005)
         self.docker, self.process = FakeRuntime(left), FakeRuntime()
         config = config_of(self._config)
         for runtime in (self.docker, self.process):
@@ -96,6 +101,7 @@ class Fleet:
             },
             probe=self.probe,
             devices=self.gpus,
+            monitor=self.monitor,
             learned=self.learned,
             bus=self.bus,
             clock=asyncio.get_running_loop().time,
@@ -115,6 +121,7 @@ class Fleet:
         # A replica that ends closes its port; these share one.
         self.server.close()
         await self.plane.aclose()
+        await self.monitor.aclose()
         await self.probe.aclose()
         await self.server.wait_closed()
 

@@ -8,6 +8,7 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Never
 
 from loguru import logger
 
@@ -19,8 +20,10 @@ from ai_proxy.control.history import History
 from ai_proxy.control.learned import Learned
 from ai_proxy.control.learning import Learner
 from ai_proxy.control.leases import Leases
+from ai_proxy.control.measuring import Measured, Measuring
 from ai_proxy.devices import Device
 from ai_proxy.events import ConfigApplied, ConfigRefused, EventBus, Progress
+from ai_proxy.inventory.monitor import Monitor
 from ai_proxy.routing.nearest import advice, shown
 from ai_proxy.runtimes.base import Instance, Runtime
 from ai_proxy.scheduler.figures import Figures, with_learned
@@ -81,6 +84,7 @@ class ControlPlane:
         runtimes: Makes the driver of a kind when it is first needed.
         probe: Asks replicas for their health.
         devices: The GPUs of this machine.
+        monitor: Tells how they are used.
         learned: What was learned of services, in this life and in former ones.
         bus: Is told of progress and reloads.
         clock: Monotonic seconds, the loop's.
@@ -98,6 +102,7 @@ class ControlPlane:
         runtimes: Mapping[RuntimeKind, Callable[[], Runtime]],
         probe: Probe,
         devices: tuple[Device, ...],
+        monitor: Monitor,
         learned: Learned,
         bus: EventBus,
         clock: Callable[[], float],
@@ -111,6 +116,7 @@ class ControlPlane:
         self.devices = devices
         self.learned = learned
         self.learner = Learner(learned, instance_of=self._instance_of, on_peak=self._relearn, clock=clock)
+        self.measuring = Measuring(monitor, occupants=self._occupants, tell=self._measured)
         self.history = History()
         self.leases = Leases(scheduler, devices=devices, make=self._hands, bus=bus, wall_clock=wall_clock)
         bus.listen(self.learner.hear)
@@ -123,6 +129,7 @@ class ControlPlane:
         self._on_config = on_config
         self._ask_again_s = ask_again_s
 
+        self._measure: asyncio.Task[Never] | None = None
         self._drivers: dict[RuntimeKind, _Driver] = {}
         self._hashes: dict[str, str] = {}
         self._reads = 0
@@ -139,6 +146,7 @@ class ControlPlane:
         Args:
             former: Runtimes in which a former life may have left something, needed by this config or not.
         """
+        self._measure = asyncio.create_task(self.measuring.run(), name="measure")
         for kind in former:
             self._driver(kind)
         for service, config in self.config.services.items():
@@ -160,6 +168,9 @@ class ControlPlane:
                 await self.scheduler.shut_down(self._kept())
         finally:
             await _in_time(self.scheduler.aclose(), "the services' tasks")
+            if self._measure is not None:  # until now it was asked for what has come free
+                self._measure.cancel()
+                await asyncio.wait({self._measure})
             for kind, driver in self._drivers.items():
                 await _in_time(driver.runtime.aclose(), f"the {kind} runtime")
 
@@ -291,6 +302,7 @@ class ControlPlane:
             owner=self.scheduler,
             progress=self._progress,
             drain_timeout_s=self.config.server.drain_timeout_s,
+            released=self.measuring.released,
         )
 
     def _configure(self, service: str, config: ServiceConfig, *, replace: bool) -> None:
@@ -320,6 +332,13 @@ class ControlPlane:
         config = self.config.services.get(service)
         if config is not None and config.resources.vram_required_mb == "auto":
             self.scheduler.configure(self._spec(service, config), replace=False)
+
+    def _occupants(self) -> Mapping[str, Service]:
+        holders = self.scheduler.state.ledger.held
+        return {key: hands for key in holders if (hands := self.scheduler.service(key)) is not None}
+
+    def _measured(self, measured: Measured) -> None:
+        self.learner.measured(measured.held_mb)
 
     def _instance_of(self, key: str) -> Instance | None:
         hands = self.scheduler.service(key)
