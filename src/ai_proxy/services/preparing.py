@@ -13,8 +13,8 @@ from loguru import logger
 from ai_proxy.config.models import ServiceConfig
 from ai_proxy.errors import CannotServe
 from ai_proxy.runtimes.base import Progress, Runtime
-from ai_proxy.services.model_files import model_files
 from ai_proxy.services.read_ahead import read_ahead
+from ai_proxy.services.weights import weights_of
 
 WARM_DEADLINE_S = 600.0
 
@@ -37,7 +37,7 @@ async def _fetch(service: str, config: ServiceConfig, runtime: Runtime, progress
 async def _warm(service: str, config: ServiceConfig) -> None:
     try:
         async with asyncio.timeout(WARM_DEADLINE_S):
-            read_mb = await in_thread(lambda stop: read_ahead(model_files(service, config), stop))
+            read_mb = await in_thread(lambda stop: read_ahead(weights_of(service, config), stop))
     except TimeoutError:
         logger.bind(service=service).debug("Its model was not read to the end")
     except OSError as error:

@@ -19,7 +19,7 @@ _SHARD = re.compile(r"-\d{5}-of-(\d{5})(?=\.)")
 _SEPARATORS = re.compile(r"[\s=,'\"]+")
 
 
-def model_files(service: str, config: ServiceConfig) -> tuple[Path, ...]:
+def weights_of(service: str, config: ServiceConfig) -> tuple[Path, ...]:
     """The large files that a service's command names, each once, in the order in which they are named."""
     found: dict[Path, None] = {}
     for place in places(service, config):

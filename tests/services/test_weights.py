@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ai_proxy.config.models import ServiceConfig
-from ai_proxy.services.model_files import MIN_BYTES, model_files
+from ai_proxy.services.weights import MIN_BYTES, weights_of
 
 
 def large(path: Path, size: int = MIN_BYTES) -> Path:
@@ -20,7 +20,7 @@ def large(path: Path, size: int = MIN_BYTES) -> Path:
 
 def names(root: Path, **keys: Any) -> list[str]:
     config = ServiceConfig.model_validate(keys)
-    return [str(path.relative_to(root)) for path in model_files("chat", config)]
+    return [str(path.relative_to(root)) for path in weights_of("chat", config)]
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def names(root: Path, **keys: Any) -> list[str]:
 def test_a_containers_model_is_found_through_its_volume(tmp_path: Path, keys: dict[str, Any]) -> None:
     large(tmp_path / "a.gguf")
     config = {"image": "x", "volumes": ["cache:/cache", f"{tmp_path}:/models:ro"], **keys}
-    found = model_files("a", ServiceConfig.model_validate(config))
+    found = weights_of("a", ServiceConfig.model_validate(config))
     assert found == (tmp_path / "a.gguf",)
 
 
