@@ -103,8 +103,8 @@ class Proxy:
         draft.write_text(yaml.safe_dump(whole, sort_keys=False), "utf-8")
         draft.rename(self.config)
 
-    def start(self) -> Self:
-        """Start it and wait until it listens."""
+    def start(self, port: int = 0) -> Self:
+        """Start it and wait until it listens, on any port or on this one."""
         serve = (sys.executable, "-m", "ai_proxy", "serve", "--config", str(self.config))
         if self._stderr is not None:
             self.port = free_port(())
@@ -112,7 +112,7 @@ class Proxy:
             until(self._takes_connections)
             return self
         self._log_begins = len(self.log)
-        self._spawn((*serve, "--port", "0"))
+        self._spawn((*serve, "--port", str(port)))
         line = until(lambda: self._said("Listening on http://") or self._ended_early(), lambda: self.log)
         self.port = int(line.split("http://")[1].split(",")[0].rsplit(":", 1)[1])
         return self

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +20,19 @@ CONNECT_S = 3.0
 ANSWER_S = 30.0
 WAIT_S = 7200
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # what a server listens on is not where to reach it
+
+
+class Refusal(Failure):
+    """The proxy answered that it will not do what it was asked.
+
+    Args:
+        message: What the user reads.
+        http_status: The answer's status.
+    """
+
+    def __init__(self, message: str, http_status: int) -> None:
+        super().__init__(message)
+        self.http_status = http_status
 
 
 class Client:
@@ -65,6 +78,26 @@ class Client:
         """Have the config file read again; what changed."""
         return _json(self._send("POST", "/config/reload"))
 
+    def plan(self, service: str) -> Any:
+        """What would happen if a service were to start."""
+        return _json(self._send("POST", "/plan", body={"start": service}))
+
+    def story(self, request: str) -> Any:
+        """Where a request has waited, and why."""
+        return self.get(f"/requests/{quote(request, safe='')}")
+
+    def take_lease(self, wish: Mapping[str, Any]) -> Any:
+        """Take a lease, waiting for as long as the wish says."""
+        return _json(self._send("POST", "/leases", extra_s=wish["wait_s"], body=wish))
+
+    def renew_lease(self, lease: str, pids: Sequence[int], answer_s: float) -> None:
+        """Send a heartbeat for a lease, and tell who uses its room."""
+        self._send("PUT", f"/leases/{lease}", extra_s=answer_s - ANSWER_S, body={"pids": list(pids)})
+
+    def end_lease(self, lease: str) -> None:
+        """Give a lease back."""
+        self._send("DELETE", f"/leases/{lease}")
+
     def logs(self, service: str, tail: int) -> str:
         """The last lines of a service's output."""
         return self._send("GET", f"{_path_of(service)}/logs", {"tail": str(tail)}).text
@@ -94,15 +127,20 @@ class Client:
             raise self._unreachable(error) from None
 
     def _send(
-        self, method: str, path: str, params: Mapping[str, str] | None = None, extra_s: float = 0
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None = None,
+        extra_s: float = 0,
+        body: Mapping[str, Any] | None = None,
     ) -> httpx.Response:
         timeout = httpx.Timeout(ANSWER_S + extra_s, connect=CONNECT_S)
         try:
-            answer = self._http.request(method, path, params=params, timeout=timeout)
+            answer = self._http.request(method, path, params=params, json=body, timeout=timeout)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
         if not answer.is_success:
-            raise Failure(_detail(answer))
+            raise Refusal(_detail(answer), answer.status_code)
         return answer
 
     def _unreachable(self, error: httpx.HTTPError) -> Failure:

@@ -1,4 +1,4 @@
-"""Verbs that talk to a running proxy over its management API: ps, start, stop, restart, logs, events, reload."""
+"""Verbs that talk to a running proxy over its management API: ps, start, stop, logs, explain, lease and more."""
 
 import json
 from pathlib import Path
@@ -89,6 +89,43 @@ def reload(url: Url = None, config: ConfigFile = None) -> None:
         answer = client.reload()
     changed = {key: value for key, value in answer.items() if value}
     typer.echo("; ".join(f"{key}: {', '.join(value)}" for key, value in changed.items()) or "nothing changed")
+
+
+def explain(
+    request: Annotated[str, typer.Argument(help="Its id: the answer's x-request-id.")],
+    url: Url = None,
+    config: ConfigFile = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Tell where a request waited, and why."""
+    from ai_proxy.cli.table import story_lines  # noqa: PLC0415
+
+    with _client(url, config) as client:
+        story = client.story(request)
+    lines = [json.dumps(story, indent=2, ensure_ascii=False)] if as_json else story_lines(story)
+    typer.echo("\n".join(lines))
+
+
+def lease(
+    command: Annotated[list[str], typer.Argument(help="The program and its arguments, after `--`.", metavar="COMMAND")],
+    *,
+    vram_mb: Annotated[int | None, typer.Option(min=1, help="On each GPU, in MiB.  [default: the whole GPU]")] = None,
+    device: Annotated[list[str] | None, typer.Option(help="Index or UUID of a GPU.  [default: any]")] = None,
+    gpus: Annotated[int, typer.Option(min=1, help="How many, where it may be any.")] = 1,
+    name: Annotated[str | None, typer.Option(help="For people.  [default: the program's]")] = None,
+    wait_s: Annotated[float, typer.Option("--wait", help="For services to make room, in seconds.")] = 600,
+    ttl_s: Annotated[float, typer.Option("--ttl", help="Held for so long after this command dies, in seconds.")] = 60,
+    url: Url = None,
+    config: ConfigFile = None,
+) -> None:
+    """Hold room on the GPUs while a program runs: a training job, a game."""
+    from ai_proxy.cli.lease import named, run_under_lease  # noqa: PLC0415
+
+    wish = {"device": device or "any", "gpus": gpus, "vram_mb": vram_mb, "ttl_s": ttl_s, "wait_s": wait_s}
+    with _client(url, config) as client:
+        status = run_under_lease(client, {**wish, "name": named(command[0]) if name is None else name}, command)
+    raise typer.Exit(status)
 
 
 def _client(url: str | None, config: Path | None) -> "Client":

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -88,8 +88,10 @@ def detail(service: Mapping[str, Any]) -> str:
     """What else there is to say of a service, the most urgent first.
 
     Example:
-        >>> detail({"doing": "", "failure": None, "state": "ready", "idle_for_s": 75, "pinned": True})
-        'idle for 1m 15s, pinned'
+        >>> figures = {"declared_vram_mb": 20_000, "seen_vram_mb": 17_310}
+        >>> service = {"doing": "", "failure": None, "idle_for_s": 75, "pinned": True, "figures": figures}
+        >>> detail({**service, "state": "ready"})
+        'idle for 1m 15s, pinned, declared 20,000 MB, seen 17,310 MB'
     """
     failure = service["failure"]
     if failure and service["state"] in {"failed", "stopping"}:
@@ -104,7 +106,21 @@ def detail(service: Mapping[str, Any]) -> str:
         said.append(f"ready for {duration(service['ready_for_s'])}")
     if service["pinned"]:
         said.append("pinned")
+    said += footprint(service["figures"])
     return ", ".join(said)
+
+
+def footprint(figures: Mapping[str, Any]) -> list[str]:
+    """What a service says it needs beside what was seen of it; nothing before it was seen.
+
+    Example:
+        >>> footprint({"declared_vram_mb": None, "seen_vram_mb": 17_310})
+        ['seen 17,310 MB']
+    """
+    if figures["seen_vram_mb"] is None:
+        return []
+    declared = figures["declared_vram_mb"]
+    return [*([f"declared {declared:,} MB"] if declared else []), f"seen {figures['seen_vram_mb']:,} MB"]
 
 
 def duration(seconds: float) -> str:
@@ -141,3 +157,25 @@ def event_line(kind: str, data: Mapping[str, Any]) -> str:
             said = ", ".join(f"{key}: {value}" for key, value in data.items() if key not in {"at", "type"})
             said = f"{kind}: {said}"
     return f"{at} {said}"
+
+
+def story_lines(story: Mapping[str, Any]) -> Iterator[str]:
+    r"""Where a request has waited and why, a line a step.
+
+    Example:
+        >>> step = {"after_s": 0.4, "kind": "decision", "service": "chat", "text": "wait: busy"}
+        >>> story = {"id": "r-1", "service": "chat", "state": "waiting", "waited_s": 75, "timeline": [step]}
+        >>> print(*story_lines(story), sep="\n")
+        r-1 waits for chat, for 1m 15s so far
+            0.4 s  chat: decision: wait: busy
+    """
+    match story["state"]:
+        case "waiting":
+            yield f"{story['id']} waits for {story['service']}, for {duration(story['waited_s'])} so far"
+        case "running" if not story["timeline"]:
+            yield f"{story['id']} runs on {story['service']}; it did not have to wait"
+        case state:
+            runs = "runs on" if state == "running" else "was for"
+            yield f"{story['id']} {runs} {story['service']}: {story['outcome']} after {story['waited_s']:.1f} s"
+    for step in story["timeline"]:
+        yield f"{step['after_s']:7.1f} s  {step['service']}: {step['kind']}: {step['text']}"
