@@ -24,7 +24,7 @@ def config(tmp_path: Path) -> Path:
 def test_help_lists_every_verb(tmp_path: Path) -> None:
     said = run(tmp_path, "--help")
 
-    verbs = {"serve", "check", "schema", "demo", "pull", "version"}
+    verbs = {"serve", "check", "schema", "import", "demo", "pull", "version"}
     verbs |= {"ps", "start", "stop", "restart", "logs", "events", "reload"}
     assert said.status == 0
     assert verbs <= set(said.out.split())
