@@ -29,7 +29,11 @@ def _line(line: str, pid: int, held_mb: Mapping[str, int]) -> str:
     fields = line.split("|")
     if len(fields) < PROCESSES:
         return line
-    processes = {one: mb for one, _, mb in (it.partition(":") for it in "".join(fields[PROCESSES:]).split(",")) if one}
+    processes = {
+        one: mb
+        for one, _, mb in (it.partition(":") for it in "".join(fields[PROCESSES:]).split(","))
+        if one not in {"", "-"}
+    }
     held_before = int(processes.pop(str(pid), 0))
     if held := held_mb.get(fields[0], 0):
         processes[str(pid)] = str(held)
