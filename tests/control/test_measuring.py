@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from ai_proxy.control.measuring import Measured, Measuring, Picture
+from ai_proxy.control.measuring import Measuring, Picture
 from ai_proxy.devices import Device, Placement
 from ai_proxy.errors import RuntimeUnavailable
 from ai_proxy.inventory.monitor import Monitor
 from ai_proxy.inventory.reading import ProcessUse
 from ai_proxy.runtimes.base import Instance
+from ai_proxy.scheduler.measured import Measured
 from tests.fakes.gpus import GPU, OTHER, FakeGpus, reading
 
 GUARD_S = 5

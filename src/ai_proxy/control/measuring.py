@@ -6,7 +6,7 @@ nobody's yet, or a replica comes or goes. What the figures mean for who may star
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Never, Protocol
 
 from loguru import logger
@@ -15,6 +15,7 @@ from ai_proxy.errors import RuntimeUnavailable
 from ai_proxy.inventory.monitor import Monitor
 from ai_proxy.inventory.reading import DeviceReading, ProcessUse, Reading
 from ai_proxy.runtimes.base import Instance
+from ai_proxy.scheduler.measured import Measured
 
 ASK_DEADLINE_S = 2.0
 
@@ -33,33 +34,24 @@ class Occupant(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """What the devices say, for the ledger.
-
-    Attributes:
-        used_mb: What is not free of each device's capacity, by UUID; a device of which nothing is known is not in it.
-        held_mb: What each replica holds, by its key and the device's UUID; 0 is not in it.
-        unknown: Keys of replicas that may hold more than `held_mb` says.
-        lost: UUIDs of devices that do not answer any more.
-    """
-
-    used_mb: Mapping[str, int] = field(default_factory=dict)
-    held_mb: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    unknown: frozenset[str] = frozenset()
-    lost: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
 class Picture:
-    """A reading, and whose the processes in it are.
+    """A reading, and what it means.
 
     Attributes:
         reading: Of all devices.
         owners: Keys of replicas, by pid.
+        measured: The sums of it.
     """
 
     reading: Reading
     owners: Mapping[int, str]
+    measured: Measured
+
+    def held_mb(self, key: str, uuid: str) -> int | None:
+        """What a replica holds of a device; None where that is not known."""
+        if uuid not in self.measured.used_mb or key in self.measured.unknown:
+            return None
+        return self.measured.held_mb.get(key, {}).get(uuid, 0)
 
     def foreign(self, uuid: str) -> tuple[ProcessUse, ...]:
         """The processes on a device that are nobody's here, the largest first."""
@@ -97,11 +89,16 @@ class Measuring:
         self._pids: dict[str, frozenset[int] | None] = {}
         # Processes that runtimes were asked about; each is asked about once.
         self._asked: frozenset[int] = frozenset()
+        self._is_to_ask = False
         self._told = asyncio.Event()
 
     def __repr__(self) -> str:
         known = "nothing known" if self.picture is None else f"{len(self.picture.owners)} processes known"
         return f"<Measuring {len(self._keys)} replicas: {known}>"
+
+    def ask_again(self) -> None:
+        """Ask at the next reading, whoever shows in it: something was told of processes that were nobody's."""
+        self._is_to_ask = True
 
     async def run(self) -> Never:
         """Take each reading, for ever."""
@@ -148,17 +145,19 @@ class Measuring:
         present = frozenset(it.pid for device in reading.devices for it in _processes(device))
         self._forget(present, {instance.id for instance, _ in living.values()})
         silent: frozenset[str] = frozenset()
-        if present - self._asked or any(instance.id not in self._pids for instance, _ in living.values()):
+        is_to_ask, self._is_to_ask = self._is_to_ask, False
+        if is_to_ask or present - self._asked or any(instance.id not in self._pids for instance, _ in living.values()):
             silent = await self._ask(living, present)
         self._asked = frozenset() if silent else present
         owners = {pid: self._keys[it] for it, pids in self._pids.items() for pid in (pids or ()) if pid in present}
-        self.picture = Picture(reading, owners)
         unseen = {
             key
             for key, (instance, _) in living.items()
-            if self._pids.get(instance.id) is None or _may_be_hidden(key, instance, self.picture)
+            if self._pids.get(instance.id) is None or _may_be_hidden(key, instance, reading, owners)
         }
-        return measured_of(self.picture, silent | unseen)
+        measured = measured_of(reading, owners, silent | unseen)
+        self.picture = Picture(reading, owners, measured)
+        return measured
 
     def _forget(self, present: frozenset[int], living: set[str]) -> None:
         for instance in [it for it in self._keys if it not in living and not (self._pids.get(it) or set()) & present]:
@@ -190,25 +189,26 @@ class Measuring:
             return error
 
 
-def measured_of(picture: Picture, unknown: Iterable[str] = ()) -> Measured:
-    """Sum up a picture.
+def measured_of(reading: Reading, owners: Mapping[int, str], unknown: Iterable[str] = ()) -> Measured:
+    """Sum up a reading.
 
     Args:
-        picture: Whose the processes are.
+        reading: Of all devices.
+        owners: Keys of replicas, by pid.
         unknown: Keys of replicas whose processes are not all known.
 
     Example:
         >>> from ai_proxy.devices import Device
         >>> gpu = DeviceReading(Device("0", "GPU-a", 20_000), 24_000, 10_000, (ProcessUse(41, "vllm", 9_000),))
-        >>> measured = measured_of(Picture(Reading(0.0, (gpu,)), {41: "chat"}))
+        >>> measured = measured_of(Reading(0.0, (gpu,)), {41: "chat"})
         >>> measured.used_mb, measured.held_mb
         ({'GPU-a': 6000}, {'chat': {'GPU-a': 9000}})
     """
     held_mb: dict[str, dict[str, int]] = {}
     untold = set(unknown)
-    for device in picture.reading.devices:
+    for device in reading.devices:
         for process in _processes(device):
-            key = picture.owners.get(process.pid)
+            key = owners.get(process.pid)
             if key is None:
                 continue
             if process.used_mb is None:
@@ -216,12 +216,8 @@ def measured_of(picture: Picture, unknown: Iterable[str] = ()) -> Measured:
                 continue
             held = held_mb.setdefault(key, {})
             held[device.device.uuid] = held.get(device.device.uuid, 0) + process.used_mb
-    return Measured(
-        {it.device.uuid: _used_of_capacity(it) for it in picture.reading.devices},
-        held_mb,
-        frozenset(untold),
-        frozenset(device.uuid for device in picture.reading.lost),
-    )
+    used_mb = {it.device.uuid: _used_of_capacity(it) for it in reading.devices}
+    return Measured(used_mb, held_mb, frozenset(untold), frozenset(device.uuid for device in reading.lost))
 
 
 def _used_of_capacity(device: DeviceReading) -> int:
@@ -230,17 +226,17 @@ def _used_of_capacity(device: DeviceReading) -> int:
     return max(0, device.used_mb - spare_mb)
 
 
-def _may_be_hidden(key: str, instance: Instance, picture: Picture) -> bool:
+def _may_be_hidden(key: str, instance: Instance, reading: Reading, owners: Mapping[int, str]) -> bool:
     """Whether a replica may hold memory that does not show as its own.
 
     So it is where a driver does not tell who uses a device, and where the proxy runs in a container with a numbering of
     its own: a process has two numbers then, and the driver's is one that nobody here knows.
     """
-    readings = [it for device in instance.placement.devices if (it := picture.reading.of(device.uuid))]
-    if any(it.processes is None for it in readings):
+    devices = [it for device in instance.placement.devices if (it := reading.of(device.uuid))]
+    if any(it.processes is None for it in devices):
         return True
-    strangers = (it for reading in readings for it in _processes(reading) if it.pid not in picture.owners)
-    return key not in picture.owners.values() and any(not it.name for it in strangers)
+    strangers = (it for device in devices for it in _processes(device) if it.pid not in owners)
+    return key not in owners.values() and any(not it.name for it in strangers)
 
 
 def _processes(device: DeviceReading | None) -> tuple[ProcessUse, ...]:

@@ -20,13 +20,14 @@ from ai_proxy.control.history import History
 from ai_proxy.control.learned import Learned
 from ai_proxy.control.learning import Learner
 from ai_proxy.control.leases import Leases
-from ai_proxy.control.measuring import Measured, Measuring
+from ai_proxy.control.measuring import Measuring
 from ai_proxy.devices import Device
 from ai_proxy.events import ConfigApplied, ConfigRefused, EventBus, Progress
 from ai_proxy.inventory.monitor import Monitor
 from ai_proxy.routing.nearest import advice, shown
 from ai_proxy.runtimes.base import Instance, Runtime
 from ai_proxy.scheduler.figures import Figures, with_learned
+from ai_proxy.scheduler.measured import Measured
 from ai_proxy.scheduler.scheduler import Scheduler
 from ai_proxy.scheduler.spec import spec_of
 from ai_proxy.scheduler.state import Replica, ServiceSpec
@@ -118,7 +119,14 @@ class ControlPlane:
         self.learner = Learner(learned, instance_of=self._instance_of, on_peak=self._relearn, clock=clock)
         self.measuring = Measuring(monitor, occupants=self._occupants, tell=self._measured)
         self.history = History()
-        self.leases = Leases(scheduler, devices=devices, make=self._hands, bus=bus, wall_clock=wall_clock)
+        self.leases = Leases(
+            scheduler,
+            devices=devices,
+            make=self._hands,
+            bus=bus,
+            wall_clock=wall_clock,
+            on_pids=self.measuring.ask_again,
+        )
         bus.listen(self.learner.hear)
         bus.listen(self.history.hear)
 
