@@ -1,15 +1,17 @@
 """Room for programs that are not ours: given when there is some, made where nothing works, taken back in time."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import psutil
 import pytest
 
 from ai_proxy.config.models import ServiceConfig
-from ai_proxy.control.leases import Lease, Leases, UnknownDevice, UnknownLease, Wish
+from ai_proxy.control.leases import Lease, Leases, Room, UnknownDevice, UnknownLease, Wish
 from ai_proxy.errors import Draining, NoRoom, QueueFull, WaitTimeout
-from ai_proxy.runtimes.base import Runtime
+from ai_proxy.runtimes.base import Instance, Runtime
 from ai_proxy.scheduler.ledger import Demand
 from ai_proxy.scheduler.state import ServiceSpec
 from ai_proxy.services.service import Service
@@ -25,12 +27,14 @@ class Office(House):
 
     def __init__(self) -> None:
         super().__init__(ServiceSpec("a", ANY), ServiceSpec("pinned", FIRST, pinned=True), gpus_mb=(10_000, 10_000))
+        self.pids_told: list[bool] = []
         self.leases = Leases(
             self.scheduler,
             devices=self.scheduler.state.ledger.devices,
             make=self._hands,
             bus=self.bus,
             wall_clock=asyncio.get_running_loop().time,
+            on_pids=lambda: self.pids_told.append(True),
         )
 
     def _hands(self, service: str, config: ServiceConfig, runtime: Runtime) -> Service:
@@ -153,7 +157,7 @@ async def test_a_lease_lasts_for_its_time_from_its_last_renewal_on() -> None:
         assert renewed.expires_at - renewed.taken_at == pytest.approx(150.0)
 
         await asyncio.sleep(99.0)
-        assert it.leases.pids() == {lease.key: (11, 12)}
+        assert (it.leases.get(lease.id).pids, it.pids_told) == ((11, 12), [True])
         await asyncio.sleep(2.0)
 
         assert it.held == {}
@@ -209,3 +213,20 @@ async def test_the_end_of_the_proxy_is_the_end_of_all_leases() -> None:
             await waiting
         with pytest.raises(Draining):
             await it.take()
+
+
+async def test_the_processes_of_a_lease_are_those_told_and_their_descendants() -> None:
+    command = (sys.executable, "-c", "import subprocess, sys; subprocess.run(['sleep', '60'])")
+    child = await asyncio.create_subprocess_exec(*command)
+    room = Room((child.pid, 2**22 + 1))
+    instance = Instance("lease:x", "lease:x", "", 0)
+    try:
+        async with asyncio.timeout(5):
+            while len(pids := await room.pids(instance) or ()) < 3:
+                await asyncio.sleep(0.01)
+        assert {child.pid, 2**22 + 1} < set(pids)
+    finally:
+        for process in psutil.Process(child.pid).children(recursive=True):
+            process.kill()
+        await child.wait()
+    assert await Room().pids(instance) is None

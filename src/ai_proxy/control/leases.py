@@ -8,10 +8,12 @@ away.
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+
+import psutil
 
 from ai_proxy.config.models import ServiceConfig
 from ai_proxy.devices import Device, Placement
@@ -81,7 +83,7 @@ class Lease:
         ttl_s: How long it lasts from its last renewal on.
         taken_at: Unix time, seconds.
         expires_at: Unix time, seconds.
-        pids: Processes that use the room, as far as they were told.
+        room: The hold on it.
     """
 
     id: str
@@ -90,7 +92,12 @@ class Lease:
     ttl_s: float
     taken_at: float
     expires_at: float
-    pids: tuple[int, ...]
+    room: "Room"
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Processes that use the room, as far as they were told."""
+        return self.room.told
 
     @property
     def key(self) -> str:
@@ -107,6 +114,7 @@ class Leases:
         make: Makes the hands of a service: its id, its config, its runtime.
         bus: Tells what the scheduler decides.
         wall_clock: Unix seconds.
+        on_pids: Is told that other processes than before were said to use leased room.
         limit: Leases at once, those that wait for room included.
     """
 
@@ -118,12 +126,14 @@ class Leases:
         make: Callable[[str, ServiceConfig, Runtime], Service],
         bus: EventBus,
         wall_clock: Callable[[], float],
+        on_pids: Callable[[], None],
         limit: int = LIMIT,
     ) -> None:
         self._scheduler = scheduler
         self._devices = devices
         self._make = make
         self._wall_clock = wall_clock
+        self._on_pids = on_pids
         self._limit = limit
         self._is_closing = False
 
@@ -152,7 +162,7 @@ class Leases:
         self._check_closing()
         if len(self._leases) + len(self._reasons) >= self._limit:
             raise QueueFull(f"there are {self._limit} leases already: as many as there may be")
-        lease, room = _new_id(wish.name), _Room()
+        lease, room = _new_id(wish.name), Room(wish.pids)
         key = PREFIX + lease
         self._reasons[key] = ""
         self._scheduler.add(self._make(key, _CONFIG, room), ServiceSpec(key, demand, pinned=True))
@@ -167,7 +177,10 @@ class Leases:
             raise
         finally:
             del self._reasons[key]
-        return self._hold(lease, wish, placement)
+        now = self._wall_clock()
+        self._leases[lease] = held = Lease(lease, wish.name, placement, wish.ttl_s, now, now, room)
+        self._arm(held)
+        return held
 
     def renew(self, lease: str, *, ttl_s: float | None = None, pids: tuple[int, ...] | None = None) -> Lease:
         """Let a lease last for its time from now on.
@@ -182,7 +195,9 @@ class Leases:
         """
         found = self.get(lease)
         found.ttl_s = ttl_s or found.ttl_s
-        found.pids = found.pids if pids is None else pids
+        if pids is not None and pids != found.pids:
+            found.room.told = pids
+            self._on_pids()
         self._arm(found)
         return found
 
@@ -212,10 +227,6 @@ class Leases:
         """All leases, the oldest first."""
         return list(self._leases.values())
 
-    def pids(self) -> Mapping[str, tuple[int, ...]]:
-        """The processes that use leased room, by the key of the lease; those of whom none was told are left out."""
-        return {lease.key: lease.pids for lease in self._leases.values() if lease.pids}
-
     async def aclose(self) -> None:
         """Take no more, and let the scheduler's end be theirs."""
         self._is_closing = True
@@ -226,7 +237,7 @@ class Leases:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _placed(self, key: str, room: "_Room") -> Placement:
+    async def _placed(self, key: str, room: "Room") -> Placement:
         """Ask for room until there is some: what other leases hold may come free before the time is over."""
         while True:
             self._scheduler.start(key)
@@ -238,13 +249,6 @@ class Leases:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_AGAIN_S):
                     await self._ended.wait()
-
-    def _hold(self, lease: str, wish: Wish, placement: Placement) -> Lease:
-        now = self._wall_clock()
-        held = Lease(lease, wish.name, placement, wish.ttl_s, now, now, wish.pids)
-        self._leases[lease] = held
-        self._arm(held)
-        return held
 
     def _arm(self, lease: Lease) -> None:
         if (timer := self._timers.pop(lease.id, None)) is not None:
@@ -288,24 +292,41 @@ class Leases:
         task.add_done_callback(self._tasks.discard)
 
 
+def _families(pids: Iterable[int]) -> frozenset[int]:
+    """Processes and their descendants; one that has ended has none. Blocks."""
+    found = set(pids)
+    for pid in pids:
+        with suppress(psutil.Error):
+            found.update(child.pid for child in psutil.Process(pid).children(recursive=True))
+    return frozenset(found)
+
+
 def _new_id(name: str) -> str:
     number = os.urandom(4).hex()
     return f"{name}-{number}" if name else number
 
 
-class _Room:
+class Room:
     """The runtime of one lease: there is nothing to start, the room is all.
+
+    Args:
+        told: Processes that were said to use it.
 
     Attributes:
         placement: The room, while it is held.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, told: tuple[int, ...] = ()) -> None:
+        self.told = told
         self.placement: Placement | None = None
         self._left = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"<_Room {self.placement}>"
+        return f"<Room {self.placement}>"
+
+    async def pids(self, instance: Instance) -> frozenset[int] | None:  # noqa: ARG002  # there is but one
+        """The processes that were said to use it, and their descendants; None if nothing was said."""
+        return await asyncio.to_thread(_families, self.told) if self.told else None
 
     async def prepare(self, config: ServiceConfig, progress: Progress) -> None:
         """There is nothing to do ahead."""
