@@ -30,7 +30,7 @@ async def test_a_lease_is_taken_shown_renewed_and_given_back(house: House) -> No
     assert (await house.get(path)).json() == lease
     assert (await house.get("/leases")).json() == [lease]
     device = (await house.get("/resources")).json()["devices"][0]
-    assert device["holders"] == {lease["holder"]: 8000}
+    assert device["holders"] == {lease["holder"]: {"reserved_mb": 8000, "measured_mb": None}}
 
     renewed = (await house.send("PUT", path, {"ttl_s": 3600, "pids": [4712]})).json()
     assert renewed["expires_at"] >= lease["expires_at"] + 3000

@@ -78,16 +78,6 @@ async def test_metrics_are_prometheus_text(house: House) -> None:
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
 
 
-async def test_resources_tell_who_holds_what() -> None:
-    async with house_of("services: {a: {image: x, resources: {min_memory_mb: 2048}}}") as house:
-        await house.post("/service/a/start", wait=True)
-
-        assert (await house.get("/resources")).json() == {
-            "devices": [],
-            "memory": {"memory_mb": 64000, "reserved_mb": 2048, "holders": {"a": 2048}},
-        }
-
-
 async def test_requests_in_the_house_are_listed_and_can_be_cancelled(house: House) -> None:
     cancelled: list[str] = []
     grant = await house.fleet.grant("a", cancel=lambda: cancelled.append("a"))

@@ -10,6 +10,7 @@ runtime.may_prepare.clear()         preparations block until it is set
 runtime.prepare_failure = …         they fail
 runtime.heal("a")                   all of that is undone
 runtime.serve("a", host, port)      the address its replicas get
+runtime.own("a", 41, 42)            the processes that its replicas are; not told if this was not called
 runtime.readers                     how many read an output now
 runtime.starts("a"), runtime.stops("a"), runtime.journal, await runtime.until("started a")
 """
@@ -31,6 +32,7 @@ class _Orders:
     stop_failures: list[Exception] = field(default_factory=list)
     ignores_stop: bool = False
     address: tuple[str, int] = ("127.0.0.1", 1)
+    pids: frozenset[int] | None = None
 
     def __post_init__(self) -> None:
         self.may_start.set()
@@ -90,6 +92,10 @@ class FakeRuntime:
     def serve(self, service: str, host: str, port: int) -> None:
         """Give replicas an address where something answers."""
         self._of(service).address = (host, port)
+
+    def own(self, service: str, *pids: int) -> None:
+        """Let replicas be these processes."""
+        self._of(service).pids = frozenset(pids)
 
     def obey_stop(self, service: str) -> None:
         """Let stops end the replica again."""
@@ -229,6 +235,9 @@ class FakeRuntime:
                 await replica.said.wait()
         finally:
             self.readers -= 1
+
+    async def pids(self, instance: Instance) -> frozenset[int] | None:
+        return self._of(instance.service).pids
 
     async def aclose(self) -> None:
         self._note("close")

@@ -1,13 +1,18 @@
-"""Routes of what services share: devices and memory, events."""
+"""Routes of what services share: devices, memory and other resources, events."""
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import Response
 
 from ai_proxy.api.dependencies import ContextDep, PlaneDep
-from ai_proxy.api.schemas import DeviceOut, MemoryOut, ResourcesOut
+from ai_proxy.api.schemas_resources import CustomOut, DeviceOut, ForeignOut, HolderOut, MemoryOut, ResourcesOut
 from ai_proxy.api.stream import EventStream, events_as_sse
+from ai_proxy.control.measuring import Picture
+from ai_proxy.devices import Device, Placement, Vendor
+from ai_proxy.inventory import host
+from ai_proxy.scheduler.ledger import Ledger
 
 EVENT_EXAMPLE: dict[str, Any] = {
     "text/event-stream": {
@@ -23,33 +28,22 @@ router = APIRouter(prefix="/api/v1", tags=["Fleet"])
     "/resources",
     response_model=ResourcesOut,
     summary="Show devices and memory",
-    description="The GPUs and the host's memory, with what is reserved of them and for whom.",
+    description="The GPUs, the host's memory and what else there is of limited supply: what is reserved, measured and "
+    "free, for whom, and which processes of others take room.",
 )
 async def show_resources(plane: PlaneDep) -> ResourcesOut:
-    """Devices and memory."""
-    ledger = plane.scheduler.state.ledger
-    held = ledger.held
-    devices = [
-        DeviceOut(
-            id=device.id,
-            uuid=device.uuid,
-            name=device.name,
-            vram_mb=device.vram_mb,
-            reserved_mb=device.vram_mb - ledger.free_mb(device),
-            holders={
-                holder: min(placement.vram_mb, device.vram_mb)
-                for holder, placement in held.items()
-                if device in placement.devices
-            },
-        )
-        for device in ledger.devices
-    ]
+    """Devices, memory and other resources."""
+    ledger, picture = plane.scheduler.state.ledger, plane.measuring.picture
+    read = await asyncio.to_thread(host.memory)
     memory = MemoryOut(
         memory_mb=ledger.memory_mb,
         reserved_mb=ledger.memory_mb - ledger.free_memory_mb,
-        holders={holder: placement.memory_mb for holder, placement in held.items() if placement.memory_mb},
+        total_mb=read.total_mb,
+        used_mb=read.used_mb,
+        holders={holder: placement.memory_mb for holder, placement in ledger.held.items() if placement.memory_mb},
     )
-    return ResourcesOut(devices=devices, memory=memory)
+    devices = [_device(device, ledger, picture) for device in ledger.devices]
+    return ResourcesOut(devices=devices, memory=memory, custom=_custom(ledger))
 
 
 @router.get(
@@ -63,3 +57,57 @@ async def show_resources(plane: PlaneDep) -> ResourcesOut:
 async def follow_events(plane: PlaneDep, context: ContextDep) -> EventStream:
     """Follow events."""
     return EventStream(events_as_sse(plane.bus), context.closing)
+
+
+def _device(device: Device, ledger: Ledger, picture: Picture | None) -> DeviceOut:
+    read = picture.reading.of(device.uuid) if picture else None
+    holders = _holders(device, ledger, picture)
+    return DeviceOut(
+        id=device.id,
+        uuid=device.uuid,
+        name=device.name or (read.device.name if read else ""),
+        vendor="amd" if device.vendor is Vendor.AMD else "nvidia",
+        state="ok" if read else "lost" if picture and device.uuid in picture.measured.lost else "unknown",
+        vram_mb=device.vram_mb,
+        reserved_mb=sum(holder.reserved_mb for holder in holders.values()),
+        used_mb=read.used_mb if read else None,
+        foreign_mb=picture.measured.foreign_mb(device.uuid, ledger.holders_on(device.uuid)) if picture else None,
+        headroom_mb=ledger.headroom_mb,
+        free_mb=max(0, ledger.free_mb(device)),
+        holders=holders,
+        foreign=[
+            ForeignOut(pid=it.pid, process=it.name, used_mb=it.used_mb)
+            for it in (picture.foreign(device.uuid) if picture else ())
+        ],
+        utilisation_percent=read.utilisation_percent if read else None,
+        temperature_c=read.temperature_c if read else None,
+        power_w=read.power_w if read else None,
+    )
+
+
+def _holders(device: Device, ledger: Ledger, picture: Picture | None) -> dict[str, HolderOut]:
+    """Who reserved something of a device, or was seen to hold some."""
+    return {
+        holder: HolderOut(
+            reserved_mb=_reserved_mb(ledger.placement(holder), device),
+            measured_mb=picture.held_mb(holder, device.uuid) if picture else None,
+        )
+        for holder in ledger.holders_on(device.uuid)
+    }
+
+
+def _reserved_mb(placement: Placement, device: Device) -> int:
+    is_on_it = any(it.uuid == device.uuid for it in placement.devices)
+    return min(placement.vram_mb, device.vram_mb) if is_on_it else 0
+
+
+def _custom(ledger: Ledger) -> dict[str, CustomOut]:
+    taken = {holder: dict(placement.custom) for holder, placement in ledger.held.items() if placement.custom}
+    return {
+        name: CustomOut(
+            capacity=capacity,
+            reserved=capacity - ledger.free_custom(name),
+            holders={holder: amounts[name] for holder, amounts in taken.items() if name in amounts},
+        )
+        for name, capacity in ledger.capacities.items()
+    }

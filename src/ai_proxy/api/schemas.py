@@ -88,32 +88,6 @@ class ServiceOut(Wire):
     failure: FailureOut | None = Field(description="Why its last life broke; null if it did not.")
 
 
-class DeviceOut(Wire):
-    """A device and who holds what of it."""
-
-    id: str = Field(description="Index as nvidia-smi shows it.", examples=["0"])
-    uuid: str = Field(description="UUID as its driver says it.", examples=["GPU-5d2c1f0e"])
-    name: str = Field(description="The product's name.", examples=["NVIDIA GeForce RTX 4090"])
-    vram_mb: int = Field(description="Capacity in MiB.", examples=[24576])
-    reserved_mb: int = Field(description="Reserved, in MiB.", examples=[9000])
-    holders: dict[str, int] = Field(description="Who reserved how much, in MiB.", examples=[{"chat": 9000}])
-
-
-class MemoryOut(Wire):
-    """The host's memory and who holds what of it."""
-
-    memory_mb: int = Field(description="What services may reserve, in MiB.", examples=[65536])
-    reserved_mb: int = Field(description="Reserved, in MiB.", examples=[2048])
-    holders: dict[str, int] = Field(description="Who reserved how much, in MiB.", examples=[{"chat": 2048}])
-
-
-class ResourcesOut(Wire):
-    """All that services share."""
-
-    devices: list[DeviceOut] = Field(description="The GPUs.")
-    memory: MemoryOut = Field(description="The host's memory.")
-
-
 class RequestOut(Wire):
     """A request in the house."""
 
