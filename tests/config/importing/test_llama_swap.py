@@ -175,9 +175,26 @@ def test_peers_are_services_elsewhere(imported: Import) -> None:
     assert list(peer.models or ()) == ["deepseek/deepseek-v3.2", "z-ai/glm-4.7"]
 
 
-def test_a_command_that_can_not_be_read_is_told(imported: Import) -> None:
-    result = imported(model("cmd: \"serve 'open\", proxy: 'http://localhost:1'"))
-    assert result.left == ["models.m.cmd: can't be split into words: No closing quotation; write the service by hand"]
+def test_a_name_that_several_offer_is_the_first_ones(imported: Import) -> None:
+    result = imported(
+        """
+        models: {m: {cmd: x, aliases: [a]}}
+        peers: {one: {proxy: "http://one", models: [a, b]}, two: {proxy: "http://two", models: [b, c]}}
+        """
+    )
+    assert [list(service.models or ()) for service in result.config.services.values()] == [["m", "a"], ["b"], ["c"]]
+    assert [line.partition(": ")[0] for line in result.left] == ["peers.one.models", "peers.two.models"]
+
+
+@pytest.mark.parametrize("command", ["serve 'open", "docker run --rm", "# nothing"])
+def test_a_model_of_which_nothing_can_run_is_left_out_and_told(command: str, imported: Import) -> None:
+    result = imported(f'models: {{m: {{cmd: "{command}"}}, other: {{cmd: x}}}}\ngroups: {{g: {{members: [m, other]}}}}')
+    assert list(result.config.services) == ["other"]
+    assert result.left[-1] == "models.m: left out, for it does not say what to run; write it by hand"
+
+
+def test_a_model_without_a_command_runs_elsewhere(imported: Import) -> None:
+    assert imported(model("proxy: 'http://10.0.0.5:8000/'")).service.url == "http://10.0.0.5:8000"
 
 
 def test_the_priority_of_requests_is_one_of_ours(imported: Import) -> None:

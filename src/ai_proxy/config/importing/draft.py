@@ -55,6 +55,11 @@ class ServiceDraft:
         if isinstance(inner, dict):
             inner[name] = value
 
+    @property
+    def runs(self) -> bool:
+        """Whether it says what is to run, or where."""
+        return not self.keys.keys().isdisjoint({"command", "image", "url"})
+
     def leave(self, key: str, why: str, fix: str) -> None:
         """Note what was not carried over."""
         self.left.append(Left(f"{self.path}.{key}", why, fix))
@@ -79,6 +84,9 @@ class Draft:
     left: list[Left] = field(default_factory=list)
 
     def add(self, service_id: str, service: ServiceDraft) -> None:
-        """Take in a finished service."""
-        self.services[service_id] = service
+        """Take in a finished service, or say that there is nothing to run in it."""
         self.left.extend(service.left)
+        if service.runs:
+            self.services[service_id] = service
+        else:
+            self.left.append(Left(service.path, "left out, for it does not say what to run", "write it by hand"))

@@ -116,11 +116,14 @@ def _read_service(draft: Draft, index: int, entry: Keys, shares: Shares) -> None
 
 
 def _read_command(service: ServiceDraft, keys: Keys) -> None:
+    command = str(keys.get("command") or "")
+    if not command:
+        return
     try:
-        words = [str(keys.get("command") or ""), *split(str(keys.get("args") or ""))]
+        words = [command, *split(str(keys.get("args") or ""))]
     except Rejected as rejected:
         service.leave("Args", rejected.message, rejected.fix)
-        words = [str(keys.get("command") or "")]
+        return
     host, port = keys.get("proxytargethost") or "localhost", keys.get("proxytargetport") or keys.get("targetport")
     read_server(service, words, {}, f"http://{host}:{port}")
     service.left = [Left(it.path.replace(".cmd", ".Args"), it.why, it.fix) for it in service.left]

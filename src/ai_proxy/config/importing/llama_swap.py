@@ -46,11 +46,12 @@ def convert(root: Node) -> Draft:
     for name, node in models.items():
         _name_models(services[name], ids[name], name, node)
     _read_hooks(services, root, models)
-    _read_company(draft, services, root, ids)
+    _read_company(draft, {name: service for name, service in services.items() if service.runs}, root, ids)
     for name, service in services.items():
         draft.add(ids[name], service)
+    claimed = {alias for name, node in models.items() for alias in (name, *items(node.get("aliases")))}
     for name, node in _mapping(root, "peers").items():
-        draft.add(unused_id(legal_id(name), draft.services), _peer(name, node))
+        draft.add(unused_id(legal_id(name), draft.services), _peer(name, node, claimed))
     _remark(draft)
     return draft
 
@@ -176,12 +177,18 @@ def _tell_one_sided(draft: Draft, node: Node, groups: Mapping[str, Group]) -> No
             draft.left.append(Left(path, why, "write conflicts where memory does not tell, else nothing"))
 
 
-def _peer(name: str, node: Node) -> ServiceDraft:
+def _peer(name: str, node: Node, claimed: set[str]) -> ServiceDraft:
+    """A peer as a service; of a name that several offer, the first has it, as there."""
     service = ServiceDraft(f"peers.{name}")
     service.put("url", mark_env(text(node, "proxy")).rstrip("/"))
     if key := mark_env(text(node, "apiKey")):
         service.put("headers", {"authorization": f"Bearer {key}", "x-api-key": key})
-    service.put("models", items(node.get("models")))
+    offered = items(node.get("models"))
+    service.put("models", [model for model in offered if model not in claimed])
+    for model in offered:
+        if model in claimed:
+            service.leave("models", f"{model} is offered by an earlier one", "give it another name here if you need it")
+    claimed.update(offered)
     read_timeouts(service, node)
     for key in _unread(node):
         service.leave(key, "requests are not changed on their way", "have the clients send it")

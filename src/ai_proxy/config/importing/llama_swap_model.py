@@ -20,6 +20,7 @@ _LEFT = {
     "name": ("/v1/models shows no display names", "remove it"),
     "sendLoadingState": ("answers carry no loading messages", "look at /running or `ai-proxy events`"),
 }
+_PROXY = "http://localhost:${PORT}"
 _STOPPERS = frozenset({"docker", "podman"})
 _OWN_HEALTH = frozenset({"llama-cpp-server", "vllm"})
 """Engines whose health path is llama-swap's default."""
@@ -75,7 +76,7 @@ def number(value: str) -> int | str | None:
 
 
 def _read_command(service: ServiceDraft, node: Node, macros: Macros) -> str:
-    command, target = macros.fill(text(node, "cmd")), macros.fill(text(node, "proxy") or "http://localhost:${PORT}")
+    command, target = macros.fill(text(node, "cmd")), macros.fill(text(node, "proxy") or _PROXY)
     environment = dict(_pair(macros.fill(item)) for item in items(node.get("env")))
     for key, filled in (("cmd", command), ("proxy", target)):
         for name in unknown(filled):
@@ -86,7 +87,8 @@ def _read_command(service: ServiceDraft, node: Node, macros: Macros) -> str:
         service.leave("cmd", rejected.message, rejected.fix)
         words = []
     if not words:
-        service.put("url", target.rstrip("/"))
+        if not command and text(node, "proxy"):
+            service.put("url", target.rstrip("/"))
         return "generic"
     return read_server(service, words, environment, target)
 
