@@ -1,0 +1,142 @@
+"""Successors: who is used soon after whom, learned from who was.
+
+An agent that has asked A asks B next. A link from A to B holds how often a use of A brought one of B, and how long that
+took; a use of B is credited to a link by the link's part in the rate at which B was expected (Hawkes, as in
+`rhythm.py`). A use of A pulls B once: B's next use ends the pull. Pure, and bounded: few links a service, few pulls.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from math import exp
+
+WINDOW_S = 300.0
+"""What comes later than this is no successor."""
+
+_LINKS = 8
+_RECENT = 4
+_PULLS = 8
+_KEEP = 0.99
+_FIRST_GUESS = 0.05
+_FIRST_LAG_S = 20.0
+
+
+@dataclass(slots=True)
+class _Link:
+    """From one service to another.
+
+    Attributes:
+        brought: Uses of the other that the one explains, decayed.
+        uses: Uses of the one, decayed alike.
+        lag_s: Seconds from the one to the other, in the mean.
+    """
+
+    brought: float = 2 * _FIRST_GUESS
+    uses: float = 2.0
+    lag_s: float = _FIRST_LAG_S
+
+    @property
+    def odds(self) -> float:
+        """The probability that the other follows."""
+        return min(1.0, self.brought / self.uses)
+
+    def rate(self, elapsed_s: float) -> float:
+        """Uses of the other per second that a use of the one has one expect so much later."""
+        if elapsed_s > WINDOW_S:
+            return 0.0
+        return self.brought / self.uses / self.lag_s * exp(-elapsed_s / self.lag_s)
+
+    def credit(self, part: float, elapsed_s: float) -> None:
+        """Count a use of the other, as far as the one explains it."""
+        self.lag_s += (elapsed_s - self.lag_s) * part / (self.brought + 1.0)
+        self.brought += part
+
+
+class Successors:
+    """The links between all services."""
+
+    def __init__(self) -> None:
+        self._links: dict[str, dict[str, _Link]] = {}
+        # Since the last use of each: who was used and when, with the link from there
+        self._pulls: dict[str, dict[str, tuple[float, _Link]]] = {}
+        self._recent: deque[tuple[float, str]] = deque(maxlen=_RECENT)
+
+    def __repr__(self) -> str:
+        return f"<Successors: {sum(map(len, self._links.values()))} links from {len(self._links)} services>"
+
+    def rate(self, service: str, now: float) -> float:
+        """Uses per second that are to be expected now because of what others were used.
+
+        Args:
+            service: Of whom.
+            now: The time.
+        """
+        pulls = self._pulls.get(service)
+        if pulls is None:
+            return 0.0
+        return sum([link.rate(now - at) for at, link in pulls.values()])
+
+    def following(self, service: str) -> list[tuple[str, float]]:
+        """Who is used soon after a use of the service, with the probability, the likeliest first.
+
+        Args:
+            service: Who was used.
+        """
+        links = self._links.get(service, {})
+        return sorted(((other, link.odds) for other, link in links.items()), key=lambda pair: (-pair[1], pair[0]))
+
+    def used(self, service: str, now: float, elsewhere: float) -> None:
+        """Learn from a use.
+
+        Args:
+            service: Who was used.
+            now: When; not before any earlier use.
+            elsewhere: The rate at which the use was to be expected for reasons of the service's own past.
+        """
+        pulls = self._pulls.pop(service, {})
+        self._credit(pulls, now, elsewhere)
+        for at, other in self._recent:
+            if other != service and other not in pulls and now - at < WINDOW_S:
+                self._link(other, service)
+        self._pull(service, now)
+        self._recent.append((now, service))
+
+    def forget(self, service: str) -> None:
+        """Drop what is remembered of a service.
+
+        Args:
+            service: Who is no longer there.
+        """
+        self._links.pop(service, None)
+        self._pulls.pop(service, None)
+        for links in self._links.values():
+            links.pop(service, None)
+        for pulls in self._pulls.values():
+            pulls.pop(service, None)
+        self._recent = deque((pair for pair in self._recent if pair[1] != service), maxlen=_RECENT)
+
+    def _credit(self, pulls: dict[str, tuple[float, _Link]], now: float, elsewhere: float) -> None:
+        parts = [(link, link.rate(now - at), now - at) for at, link in pulls.values()]
+        whole = sum([part for _, part, _ in parts]) + elsewhere
+        for link, part, elapsed_s in parts:
+            if part > 0.0:
+                link.credit(part / whole, elapsed_s)
+
+    def _link(self, one: str, other: str) -> None:
+        """Suppose that the one brings the other, in the place of the least of its links if it has many."""
+        links = self._links.setdefault(one, {})
+        if len(links) >= _LINKS:
+            least = min(links, key=lambda name: links[name].odds)
+            if links[least].odds >= _FIRST_GUESS:
+                return
+            del links[least]
+        links[other] = _Link()
+
+    def _pull(self, service: str, now: float) -> None:
+        for other, link in self._links.get(service, {}).items():
+            link.brought *= _KEEP
+            link.uses = link.uses * _KEEP + 1.0
+            pulls = self._pulls.setdefault(other, {})
+            pulls.pop(service, None)
+            if len(pulls) >= _PULLS:
+                del pulls[next(iter(pulls))]
+            pulls[service] = (now, link)
