@@ -49,6 +49,24 @@ class Change:
         """Those of `settings` that take effect only when the proxy is started again."""
         return tuple(key for key in self.settings if key in _AT_START_ONLY)
 
+    @property
+    def words(self) -> str:
+        """It in words.
+
+        Example:
+            >>> Change(added=("chat",), settings=("log.level", "server.port")).words
+            'added chat; set log.level, server.port (at the next start: log.level, server.port)'
+        """
+        parts = {
+            "added": self.added,
+            "removed": self.removed,
+            "replaced": self.restarts,
+            "changed without a restart": self.live,
+            "set": self.settings,
+        }
+        said = "; ".join(f"{verb} {', '.join(names)}" for verb, names in parts.items() if names)
+        return f"{said} (at the next start: {', '.join(self.deferred)})" if self.deferred else said
+
 
 def diff(old: Config, new: Config) -> Change:
     """Compare two configs; ids and keys come sorted.

@@ -6,16 +6,15 @@ the management API and the signals act on. It decides nothing about rooms and wa
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Never
-
-from loguru import logger
 
 from ai_proxy.config.diff import Change, diff, spec_hash
 from ai_proxy.config.faults import ConfigError
 from ai_proxy.config.models import Config, OnExit, RuntimeKind, ServiceConfig
 from ai_proxy.control.adoption import RETRY_S, Adoption
+from ai_proxy.control.closing import in_time, stop_deadline_s
 from ai_proxy.control.history import History
 from ai_proxy.control.learned import Learned
 from ai_proxy.control.learning import Learner
@@ -34,9 +33,6 @@ from ai_proxy.scheduler.state import Replica, ServiceSpec
 from ai_proxy.services.machine import State
 from ai_proxy.services.probe import Probe
 from ai_proxy.services.service import Service
-
-STOP_MARGIN_S = 60.0
-CLOSE_DEADLINE_S = 10.0
 
 
 class UnknownService(Exception):
@@ -172,15 +168,15 @@ class ControlPlane:
             task.cancel()
         await asyncio.gather(*adopting, return_exceptions=True)
         try:
-            async with asyncio.timeout(_stop_deadline_s(self.config)):
+            async with asyncio.timeout(stop_deadline_s(self.config)):
                 await self.scheduler.shut_down(self._kept())
         finally:
-            await _in_time(self.scheduler.aclose(), "the services' tasks")
+            await in_time(self.scheduler.aclose(), "the services' tasks")
             if self._measure is not None:  # until now it was asked for what has come free
                 self._measure.cancel()
                 await asyncio.wait({self._measure})
             for kind, driver in self._drivers.items():
-                await _in_time(driver.runtime.aclose(), f"the {kind} runtime")
+                await in_time(driver.runtime.aclose(), f"the {kind} runtime")
 
     def _kept(self) -> list[str]:
         """Only containers can outlive the proxy."""
@@ -288,7 +284,7 @@ class ControlPlane:
             else:
                 self._configure(service, new.services[service], replace=True)
         self._on_config(new)
-        self.bus.publish(ConfigApplied(self._wall_clock(), _summary(change)))
+        self.bus.publish(ConfigApplied(self._wall_clock(), change.words))
         return change
 
     # Services
@@ -387,40 +383,3 @@ class ControlPlane:
             return None
         figures = self.learned.over_all(self._hashes[service])
         return View(service, config, replica, hands.doing, figures)
-
-
-def _stop_deadline_s(config: Config) -> float:
-    """How long all services may take to stop: as long as the most patient of them, and a margin for the runtimes.
-
-    Example:
-        >>> _stop_deadline_s(Config(services={"a": {"image": "x"}, "b": {"image": "x", "stop_grace_period": "3m"}}))
-        240.0
-    """
-    return STOP_MARGIN_S + max((service.stop_grace_period for service in config.services.values()), default=0.0)
-
-
-def _summary(change: Change) -> str:
-    """A change in words.
-
-    Example:
-        >>> _summary(Change(added=("chat",), settings=("log.level", "server.port")))
-        'added chat; set log.level, server.port (at the next start: log.level, server.port)'
-    """
-    parts = {
-        "added": change.added,
-        "removed": change.removed,
-        "replaced": change.restarts,
-        "changed without a restart": change.live,
-        "set": change.settings,
-    }
-    said = "; ".join(f"{verb} {', '.join(names)}" for verb, names in parts.items() if names)
-    return f"{said} (at the next start: {', '.join(change.deferred)})" if change.deferred else said
-
-
-async def _in_time(closing: Coroutine[None, None, None], what: str) -> None:
-    """Wait for something to be released, but not for ever; what is left behind is found at the next start."""
-    try:
-        async with asyncio.timeout(CLOSE_DEADLINE_S):
-            await closing
-    except Exception:  # noqa: BLE001  # the others must be released all the same
-        logger.exception("Could not release {} in time", what)
