@@ -83,7 +83,7 @@ def test_the_fleet_is_shown_as_it_is_at_the_scrape() -> None:
         version="1.2.3",
         states={"chat": "ready", "tts": "stopped"},
         waiting={"tts": 3},
-        devices=[DeviceUse("0", capacity_mb=1024, reserved_mb=512, used_mb=256), DeviceUse("host", 2048, 0)],
+        devices=[DeviceUse("0", 1024, 512, free_mb=384, used_mb=256, foreign_mb=128), DeviceUse("host", 2048, 0)],
         connections={"idle": 2, "active": 1},
         log_lines_dropped=7,
     )
@@ -94,7 +94,9 @@ def test_the_fleet_is_shown_as_it_is_at_the_scrape() -> None:
     assert read["ai_proxy_service_state", "chat", "ready"] == 1
     assert read["ai_proxy_requests_waiting", "tts"] == 3
     assert read["ai_proxy_device_reserved_bytes", "0"] == 512 * 1024 * 1024
+    assert read["ai_proxy_device_free_bytes", "0"] == 384 * 1024 * 1024
     assert read["ai_proxy_device_used_bytes", "0"] == 256 * 1024 * 1024
+    assert read["ai_proxy_device_foreign_bytes", "0"] == 128 * 1024 * 1024
     assert ("ai_proxy_device_used_bytes", "host") not in read
     assert read["ai_proxy_pool_connections", "idle"] == 2
     assert read["ai_proxy_log_lines_dropped_total",] == 7

@@ -176,11 +176,21 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class DeviceUse:
-    """One device's memory at the time of a scrape; None where nobody knows."""
+    """One device's memory at the time of a scrape; None where nobody knows.
+
+    Attributes:
+        device: `gpu` and its id, or `memory` for the host's.
+        capacity_mb: What there is for services.
+        reserved_mb: What they have reserved.
+        free_mb: What a start may have.
+        used_mb: What is not free, whoever uses it.
+        foreign_mb: Of that, what others use.
+    """
 
     device: str
     capacity_mb: int
     reserved_mb: int
+    free_mb: int | None = None
     used_mb: int | None = None
     foreign_mb: int | None = None
 
@@ -299,7 +309,7 @@ class _Scrape(Collector):
         )
 
     def _memory(self) -> Iterator[Metric]:
-        for kind in ("capacity", "reserved", "used", "foreign"):
+        for kind in ("capacity", "reserved", "free", "used", "foreign"):
             family = GaugeMetricFamily(f"ai_proxy_device_{kind}_bytes", f"Memory: {kind}.", labels=["device"])
             for use in self._fleet.devices:
                 if (size_mb := getattr(use, f"{kind}_mb")) is not None:

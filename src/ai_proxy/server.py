@@ -32,11 +32,12 @@ from ai_proxy.control.journal import Journal
 from ai_proxy.control.learned import FILE_NAME, Learned
 from ai_proxy.control.lock import InstanceLock
 from ai_proxy.control.plane import ControlPlane
+from ai_proxy.control.usage import uses_of
 from ai_proxy.events import EventBus
 from ai_proxy.inventory.look import Inventory, look_around, monitor_of
 from ai_proxy.inventory.monitor import Monitor
 from ai_proxy.logging import Logs, setup
-from ai_proxy.metrics import DeviceUse, Fleet, Metrics, exposition
+from ai_proxy.metrics import Fleet, Metrics, exposition
 from ai_proxy.proxy.app import ProxyApp
 from ai_proxy.routing.table import RouteTable
 from ai_proxy.runtimes.base import Runtime
@@ -176,17 +177,11 @@ class System:
     async def exposition(self) -> bytes:
         """The metrics of this process in Prometheus' format; written in a thread, a thousand services take long."""
         views = self.plane.views()
-        ledger = self.scheduler.state.ledger
-        devices = [
-            DeviceUse(f"gpu{device.id}", device.vram_mb, device.vram_mb - ledger.free_mb(device))
-            for device in ledger.devices
-        ]
-        devices.append(DeviceUse("memory", ledger.memory_mb, ledger.memory_mb - ledger.free_memory_mb))
         fleet = Fleet(
             version=__version__,
             states={view.id: view.replica.state for view in views},
             waiting={view.id: len(view.replica.queue) for view in views if view.replica.queue},
-            devices=devices,
+            devices=uses_of(self.scheduler.state.ledger, self.plane.measuring.picture),
             connections={"idle": self.pool.idle, "active": self.pool.active},
             log_lines_dropped=self._logs.dropped,
         )

@@ -10,7 +10,8 @@ from ai_proxy.api.dependencies import ContextDep, PlaneDep
 from ai_proxy.api.schemas_resources import CustomOut, DeviceOut, ForeignOut, HolderOut, MemoryOut, ResourcesOut
 from ai_proxy.api.stream import EventStream, events_as_sse
 from ai_proxy.control.measuring import Picture
-from ai_proxy.devices import Device, Placement, Vendor
+from ai_proxy.control.usage import usage_of
+from ai_proxy.devices import Device, Vendor
 from ai_proxy.inventory import host
 from ai_proxy.scheduler.ledger import Ledger
 
@@ -60,20 +61,24 @@ async def follow_events(plane: PlaneDep, context: ContextDep) -> EventStream:
 
 
 def _device(device: Device, ledger: Ledger, picture: Picture | None) -> DeviceOut:
-    read = picture.reading.of(device.uuid) if picture else None
-    holders = _holders(device, ledger, picture)
+    usage = usage_of(device, ledger, picture)
+    read = usage.reading
+    holders = {
+        holder: HolderOut(reserved_mb=mb, measured_mb=picture.held_mb(holder, device.uuid) if picture else None)
+        for holder, mb in usage.reserved_mb.items()
+    }
     return DeviceOut(
         id=device.id,
         uuid=device.uuid,
         name=device.name or (read.device.name if read else ""),
         vendor="amd" if device.vendor is Vendor.AMD else "nvidia",
-        state="ok" if read else "lost" if picture and device.uuid in picture.measured.lost else "unknown",
+        state="lost" if usage.is_lost else "ok" if read else "unknown",
         vram_mb=device.vram_mb,
-        reserved_mb=sum(holder.reserved_mb for holder in holders.values()),
-        used_mb=read.used_mb if read else None,
-        foreign_mb=picture.measured.foreign_mb(device.uuid, ledger.holders_on(device.uuid)) if picture else None,
+        reserved_mb=sum(usage.reserved_mb.values()),
+        used_mb=usage.used_mb,
+        foreign_mb=usage.foreign_mb,
         headroom_mb=ledger.headroom_mb,
-        free_mb=max(0, ledger.free_mb(device)),
+        free_mb=usage.free_mb,
         holders=holders,
         foreign=[
             ForeignOut(pid=it.pid, process=it.name, used_mb=it.used_mb)
@@ -83,22 +88,6 @@ def _device(device: Device, ledger: Ledger, picture: Picture | None) -> DeviceOu
         temperature_c=read.temperature_c if read else None,
         power_w=read.power_w if read else None,
     )
-
-
-def _holders(device: Device, ledger: Ledger, picture: Picture | None) -> dict[str, HolderOut]:
-    """Who reserved something of a device, or was seen to hold some."""
-    return {
-        holder: HolderOut(
-            reserved_mb=_reserved_mb(ledger.placement(holder), device),
-            measured_mb=picture.held_mb(holder, device.uuid) if picture else None,
-        )
-        for holder in ledger.holders_on(device.uuid)
-    }
-
-
-def _reserved_mb(placement: Placement, device: Device) -> int:
-    is_on_it = any(it.uuid == device.uuid for it in placement.devices)
-    return min(placement.vram_mb, device.vram_mb) if is_on_it else 0
 
 
 def _custom(ledger: Ledger) -> dict[str, CustomOut]:

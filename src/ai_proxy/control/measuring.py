@@ -118,18 +118,21 @@ class Measuring:
             Who holds how much, in words; nothing where the devices, or their processes, can't be asked.
         """
         asked_at = self._monitor.clock()
-        while self.picture is not None and self.picture.reading.began_at < asked_at:
+        while (shown := self._shown(instance)) and self.picture and self.picture.reading.began_at < asked_at:
             self._monitor.hurry()
             await self._told.wait()
-        pids = self._pids.get(instance.id)
-        if self.picture is None or not pids:
-            return ()
+        pids = self._pids.get(instance.id) or frozenset()
         return tuple(
-            f"{it.name or 'a process'} (pid {it.pid}, {it.used_mb or 0:,} MB on GPU {device.id})"
-            for device in instance.placement.devices
-            for it in _processes(self.picture.reading.of(device.uuid))
+            f"{it.name or 'a process'} (pid {it.pid}, {it.used_mb or 0:,} MB on GPU {device.device.id})"
+            for device in shown
+            for it in _processes(device)
             if it.pid in pids
         )
+
+    def _shown(self, instance: Instance) -> list[DeviceReading]:
+        """What is known of a replica's devices."""
+        devices = instance.placement.devices if self.picture else ()
+        return [it for device in devices if self.picture and (it := self.picture.reading.of(device.uuid))]
 
     def _nothing_known(self) -> Measured:
         self.picture = None
