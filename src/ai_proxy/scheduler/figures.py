@@ -90,8 +90,8 @@ def merged(figures: Iterable[Figures]) -> Figures | None:
         True
     """
     all_of_it = list(figures)
-    if not all_of_it:
-        return None
+    if len(all_of_it) < 2:
+        return all_of_it[0] if all_of_it else None
     peaks = [one.peak_vram_mb for one in all_of_it if one.peak_vram_mb is not None]
     levels = sorted({level for one in all_of_it for level in one.wakes_s})
     return Figures(
