@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ai_proxy.config.models import Config, RuntimeKind
+from ai_proxy.config.sharing import SchedulingConfig
 from ai_proxy.devices import Device
 from ai_proxy.scheduler.spec import spec_of
 from ai_proxy.scheduler.state import UNLIMITED, ServiceSpec, Settings
@@ -138,12 +139,12 @@ def fleet_of(
         assumed_s = 0.0 if elsewhere else assumed_ready_s(size_mb)
         engines[spec.id] = EngineModel(size_mb, known.get(spec.id, assumed_s), 0.0 if elsewhere else STOP_S, slots)
     preload = tuple(service for service, settings in config.services.items() if settings.preload)
-    return Fleet(tuple(devices), memory_mb, specs, engines, settings_of(config), preload)
+    return Fleet(tuple(devices), memory_mb, specs, engines, settings_of(config.scheduling), preload)
 
 
-def settings_of(config: Config) -> Settings:
+def settings_of(scheduling: SchedulingConfig) -> Settings:
     """How waiting requests are treated."""
-    return Settings(config.scheduling.claim_after_s, config.scheduling.max_queue)
+    return Settings(scheduling.claim_after_s, scheduling.max_queue)
 
 
 def size_of(spec: ServiceSpec, devices: Iterable[Device]) -> int:

@@ -1,0 +1,1 @@
+"""Policies of eviction compared in the simulator, over many traces and fleets."""
