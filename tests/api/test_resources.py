@@ -59,6 +59,7 @@ async def test_a_device_tells_what_is_reserved_measured_and_others() -> None:
             "temperature_c": 61,
             "power_w": 220.5,
         }
+        house.fleet.found.show(reading(GPU))  # what has ended holds nothing
 
 
 async def test_a_device_without_readings_shows_what_is_reserved() -> None:

@@ -122,7 +122,9 @@ def test_our_labels_win_over_the_users() -> None:
 
 
 devices = st.builds(Device, st.text(), st.text(), st.integers(1, 10**6), st.text(), st.sampled_from(Vendor))
-placements = st.builds(Placement, st.lists(devices).map(tuple), st.integers(0, 10**6), st.integers(0, 10**6))
+custom = st.dictionaries(st.text(), st.integers(1, 10**6)).map(lambda it: tuple(it.items()))
+sizes = st.integers(0, 10**6)
+placements = st.builds(Placement, st.lists(devices).map(tuple), sizes, sizes, custom)
 
 
 @given(placements, st.integers(0, 9), st.integers(1, 65535))

@@ -23,6 +23,7 @@ PORT = "ai-proxy.port"
 DEVICES = "ai-proxy.devices"
 VRAM_MB = "ai-proxy.reserved-vram-mb"
 MEMORY_MB = "ai-proxy.reserved-memory-mb"
+CUSTOM = "ai-proxy.reserved-custom"
 START = "ai-proxy.start"
 """Differs for every start, so that a container whose creation was never confirmed is known again."""
 
@@ -89,6 +90,7 @@ def labels_of(proxy: str, spec: InstanceSpec, port: int, start: str) -> dict[str
         DEVICES: json.dumps([asdict(device) for device in spec.placement.devices]),
         VRAM_MB: str(spec.placement.vram_mb),
         MEMORY_MB: str(spec.placement.memory_mb),
+        CUSTOM: json.dumps(dict(spec.placement.custom)),
         START: start,
     }
 
@@ -102,9 +104,10 @@ def instance_of(state: ContainerState) -> Instance | None:
             devices=tuple(_device(**device) for device in json.loads(labels[DEVICES])),
             vram_mb=int(labels[VRAM_MB]),
             memory_mb=int(labels[MEMORY_MB]),
+            custom=tuple(json.loads(labels.get(CUSTOM, "{}")).items()),
         )
         replica, service, spec_hash = int(labels[REPLICA]), labels[SERVICE], labels[SPEC]
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, AttributeError):
         return None
     if origin is None:
         return None
