@@ -7,7 +7,7 @@ from hypothesis import given
 
 from ai_proxy.scheduler.ledger import Ledger
 from ai_proxy.scheduler.planner import Ask, Evict, Plan, Refuse, Start, Victim, Wait, plan, vacated
-from tests.scheduler.fleets import Crowd, asks, crowds
+from tests.scheduler.fleets import Crowd, Occupant, asks, crowds
 
 
 def planned(crowd: Crowd, ask: Ask) -> Plan:
@@ -23,6 +23,11 @@ def resting(crowd: Crowd) -> Ledger:
     return crowd.ledger.without(crowd.holders(leaving=True))
 
 
+def asked(resident: Occupant, level: int) -> Victim:
+    (keeps,) = [rung.keeps for rung in resident.rungs if rung.level == level]
+    return Victim(resident.holder, level, keeps)
+
+
 def cheapest(crowd: Crowd, ask: Ask, avoid: frozenset[str]) -> float | None:
     """The least regret, found by trying every way to ask every candidate."""
     rest, residents = resting(crowd), crowd.residents
@@ -34,7 +39,7 @@ def cheapest(crowd: Crowd, ask: Ask, avoid: frozenset[str]) -> float | None:
         brings = {other for name in chosen for other in residents[name].along if other in rest}
         if not brings <= chosen.keys() or any(chosen.get(holder) != 0 for holder in gone):
             continue
-        left = vacated(rest, residents, [Victim(name, level) for name, level in chosen.items()])
+        left = vacated(rest, [asked(residents[name], level) for name, level in chosen.items()])
         if (left.free_memory_mb < 0 <= rest.free_memory_mb) or left.fit(ask.demand, avoid) is None:
             continue
         regrets = {name: {rung.level: rung.regret for rung in residents[name].rungs} for name in names}
@@ -81,13 +86,13 @@ def test_victims_are_enough_and_none_of_them_leaves_in_vain(crowd: Crowd, ask: A
         case Evict(victims=victims, placement=placement, exact=exact):
             assert exact
             rest = resting(crowd)
-            after = vacated(rest, crowd.residents, victims)
+            after = vacated(rest, victims)
             avoid = ask.loading if after.fit(ask.demand, ask.loading) else frozenset[str]()
             assert after.fit(ask.demand, avoid) == placement
             assert after.free_memory_mb >= min(0, rest.free_memory_mb)
             for spared in victims:
                 others = [victim for victim in victims if victim != spared]
-                left = vacated(rest, crowd.residents, others)
+                left = vacated(rest, others)
                 staying = set(left.held)
                 assert (
                     left.fit(ask.demand, avoid) is None

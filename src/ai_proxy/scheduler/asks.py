@@ -4,7 +4,7 @@ Pure data. Who a resident is and what it would be missed for is the core's knowl
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ai_proxy.devices import Placement
@@ -90,10 +90,17 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Victim:
-    """Who gives room, and at which level: 0 stops it."""
+    """Who gives room, and how.
+
+    Attributes:
+        holder: Its name in the ledger.
+        level: 0: it stops; above: it sleeps at that level.
+        keeps: What it still holds then.
+    """
 
     holder: str
     level: int = 0
+    keeps: Placement = field(default_factory=Placement, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Cover: choose, at the least cost, items that together give as much as is short of several resources.
 
 Pure arithmetic that knows neither services nor devices. Each item can be chosen in one of several ways, some items
-only together with others. Branch and bound over the items, likeliest first, begun with a greedy cover: exact if it
-comes to its end, else the best that was found.
+only together with others. Branch and bound over the items, likeliest first: exact if it comes to its end, else the
+best that was found, which is no worse than a greedy choice.
 """
 
 from bisect import bisect_left
@@ -16,8 +16,14 @@ from ai_proxy.scheduler.greedy import Item, Way, greedy
 MOST_ITEMS = 20
 """Among more items than these only the likeliest are searched, and the answer is not called exact."""
 
-type Key = tuple[float, int]
-"""What is minimised: the cost, then the number of items."""
+SETUP_NODES = 6
+"""What a search costs beside its steps, counted in steps; and half a step for each item and resource."""
+
+TRIFLE = 1e-7
+"""What costs less by no more than this is not better: sums of the same costs differ by less."""
+
+_FEW_ITEMS = 6
+"""So few are searched through faster than something to begin with is found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +32,11 @@ class Cover:
 
     Attributes:
         chosen: The way taken, by item.
-        key: What they cost together, and how many they are.
+        cost: Of all of them.
     """
 
     chosen: dict[int, int]
-    key: Key
+    cost: float
 
 
 class Search:
@@ -39,7 +45,7 @@ class Search:
     Args:
         items: What can be chosen.
         short: How much of each resource is missing; negative where there is some to spare.
-        bound: Only a cover of less than this is of interest.
+        bound: Only a cover that costs less is of interest.
         nodes: So many steps may be taken.
 
     Attributes:
@@ -47,9 +53,9 @@ class Search:
         complete: Whether there is no better cover than the one found.
     """
 
-    def __init__(self, items: Sequence[Item], short: Sequence[int], *, bound: Key = (inf, 0), nodes: int) -> None:
+    def __init__(self, items: Sequence[Item], short: Sequence[int], *, bound: float = inf, nodes: int) -> None:
         self.nodes = nodes
-        self.complete = True
+        self.complete = False
 
         self._items = items
         self._short = tuple(short)
@@ -63,57 +69,61 @@ class Search:
 
     def run(self) -> Cover | None:
         """Find the cheapest cover below the bound; None if there is none, or none was found."""
-        for thorough in (False, True):
-            if (chosen := greedy(self._items, self._short, thorough=thorough)) is not None:
-                self._keep(self._cost(chosen), chosen)
+        self.nodes -= SETUP_NODES + len(self._items) * len(self._short) // 2
+        if self._best == inf and len(self._items) > _FEW_ITEMS:
+            self._begin()
         self._prepare()
         self._branch(0, self._must, 0, self._short, 0.0)
         self.complete = self.nodes >= 0 and len(self._order) == len(self._items)
+        if self._found is None and self._best == inf and not self.complete:
+            self._begin()
         return None if self._found is None else Cover(self._found, self._best)
 
-    def _cost(self, chosen: dict[int, int]) -> float:
-        return sum(self._items[index].ways[way].cost for index, way in chosen.items())
+    def _begin(self) -> None:
+        """Have something to begin with, or to end with."""
+        for thorough in (False, True):
+            if (chosen := greedy(self._items, self._short, thorough=thorough)) is not None:
+                self._keep(sum(self._items[index].ways[way].cost for index, way in chosen.items()), chosen)
 
     def _keep(self, cost: float, chosen: dict[int, int]) -> None:
         """Keep a cover if it is the best so far."""
-        if (cost, len(chosen)) < self._best:
-            self._best, self._found = (cost, len(chosen)), dict(chosen)
+        if cost < self._best - TRIFLE:
+            self._best, self._found = cost, dict(chosen)
 
     def _prepare(self) -> None:
         """Put the items in order and build what the steps look up."""
         items, short = self._items, self._short
         # More than this of a resource helps nobody, even if all that take some of it are chosen.
         self._caps = [
-            missing + sum(max(0, -min(way.gives[resource] for way in item.ways)) for item in items)
+            missing + sum([max(0, -min([way.gives[resource] for way in item.ways])) for item in items])
             for resource, missing in enumerate(short)
         ]
-        order = sorted(range(len(items)), key=lambda index: min(map(self._density, items[index].ways)))
+        values = [[self._density(way) for way in item.ways] for item in items]
+        order = sorted(range(len(items)), key=lambda index: min(values[index]))
         self._order = order if len(order) <= MOST_ITEMS else self._likeliest(order)
         self._left = [0]
         for index in reversed(self._order):
             self._left.append(self._left[-1] | 1 << index)
         self._left.reverse()
-        self._ways = {
-            index: sorted(range(len(items[index].ways)), key=lambda way: self._density(items[index].ways[way]))
-            for index in self._order
-        }
-        self._excluded = self._exclusions()
+        self._ways = [sorted(range(len(value)), key=value.__getitem__) for value in values]
         self._shares = {index: self._share(items[index]) for index in self._order}
+        self._excluded: dict[int, int] | None = None
         self._relaxed: list[list[_Relaxed] | None] = [None] * len(self._order)
 
     def _density(self, way: Way) -> float:
         """What a way costs for what it brings, each resource weighed by how much of it is missing."""
-        brings = sum(
-            min(given, missing) / missing for given, missing in zip(way.gives, self._short, strict=True) if missing > 0
-        )
+        brings = 0.0
+        for given, missing in zip(way.gives, self._short, strict=True):
+            if missing > 0:
+                brings += min(given, missing) / missing
         return way.cost / brings if brings > 0 else inf
 
     def _share(self, item: Item) -> float:
         """The part of an item's cost that each missing resource which it gives may be held to bear."""
-        given = sum(
-            missing > 0 and any(way.gives[resource] > 0 for way in item.ways)
-            for resource, missing in enumerate(self._short)
-        )
+        given = 0
+        for resource, missing in enumerate(self._short):
+            if missing > 0 and max([way.gives[resource] for way in item.ways]) > 0:
+                given += 1
         return 1 / given if given else 0.0
 
     def _likeliest(self, order: list[int]) -> list[int]:
@@ -132,10 +142,11 @@ class Search:
         tied = self._must
         for index in self._order:
             along = items[index].along
-            tied |= along | (1 << index if along else 0)
-            for other in self._order:
-                if along >> other & 1:
-                    excluded[other] |= 1 << index
+            if along:
+                tied |= along | 1 << index
+                for other in self._order:
+                    if along >> other & 1:
+                        excluded[other] |= 1 << index
         loose = [index for index in self._order if not tied >> index & 1]
         for place, index in enumerate(loose):
             for other in loose[place + 1 :]:
@@ -144,12 +155,20 @@ class Search:
         return excluded
 
     def _dominates(self, item: Item, other: Item) -> bool:
-        return all(any(self._is_no_worse(way, than) for way in item.ways) for than in other.ways)
+        """Wherever the other is chosen, this one would do as well for no more."""
+        for than in other.ways:
+            for way in item.ways:
+                if way.cost <= than.cost and self._gives_as_much(way, than):
+                    break
+            else:
+                return False
+        return True
 
-    def _is_no_worse(self, way: Way, than: Way) -> bool:
-        return way.cost <= than.cost and all(
-            mine >= min(theirs, cap) for mine, theirs, cap in zip(way.gives, than.gives, self._caps, strict=True)
-        )
+    def _gives_as_much(self, way: Way, than: Way) -> bool:
+        for mine, theirs, cap in zip(way.gives, than.gives, self._caps, strict=True):
+            if mine < theirs and mine < cap:
+                return False
+        return True
 
     def _branch(self, place: int, must: int, never: int, short: tuple[int, ...], cost: float) -> None:
         """Decide the item at this place of the order and all after it.
@@ -168,7 +187,7 @@ class Search:
         if not must & self._left[place] and max(short, default=0) <= 0:
             self._keep(cost, chosen)
             return
-        if place == len(self._order) or (cost + self._least(place, short), len(chosen) + 1) >= self._best:
+        if place == len(self._order) or cost + self._least(place, short) >= self._best - TRIFLE:
             return
         index = self._order[place]
         item, bit = self._items[index], 1 << index
@@ -176,25 +195,29 @@ class Search:
             for number in self._ways[index]:
                 way = item.ways[number]
                 chosen[index] = number
-                rest = tuple(missing - given for missing, given in zip(short, way.gives, strict=True))
+                rest = tuple([missing - given for missing, given in zip(short, way.gives, strict=True)])
                 self._branch(place + 1, must | item.along, never, rest, cost + way.cost)
             del chosen[index]
         if not must & bit:
+            if self._excluded is None:
+                self._excluded = self._exclusions()
             self._branch(place + 1, must, never | self._excluded[index], short, cost)
 
     def _least(self, place: int, short: tuple[int, ...]) -> float:
         """At least so much is to be paid for what is missing, from this place on; infinity if it can't be had."""
         relaxed = self._relaxed[place]
         if relaxed is None:
+            self.nodes -= len(short)
             relaxed = self._relaxed[place] = [self._relax(place, resource) for resource in range(len(short))]
         return sum([line.cost(missing) for line, missing in zip(relaxed, short, strict=True) if missing > 0])
 
     def _relax(self, place: int, resource: int) -> "_Relaxed":
         pieces = []
+        cap = self._caps[resource]
         for index in self._order[place:]:
             most, least = 0, inf
             for way in self._items[index].ways:
-                given = min(way.gives[resource], self._caps[resource])
+                given = min(way.gives[resource], cap)
                 if given > 0:
                     most, least = max(most, given), min(least, way.cost / given)
             if most:
@@ -210,8 +233,8 @@ class _Relaxed:
 
     def __init__(self, pieces: list[tuple[float, int]]) -> None:
         self._prices = [price for price, _ in pieces]
-        self._given = list(accumulate((given for _, given in pieces), initial=0))
-        self._costs = list(accumulate((price * given for price, given in pieces), initial=0.0))
+        self._given = list(accumulate([given for _, given in pieces], initial=0))
+        self._costs = list(accumulate([price * given for price, given in pieces], initial=0.0))
 
     def cost(self, missing: int) -> float:
         place = bisect_left(self._given, missing) - 1

@@ -6,11 +6,10 @@ too many items.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(NamedTuple):
     """One way to choose an item.
 
     Attributes:
@@ -22,8 +21,7 @@ class Way:
     gives: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """What can be chosen.
 
     Attributes:

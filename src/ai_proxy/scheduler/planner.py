@@ -107,14 +107,14 @@ def plan(ask: Ask, ledger: Ledger, residents: Mapping[str, Resident], *, choose:
     """
     demand = ask.demand
     reasons = Reasons(ask, ledger, residents)
-    rivals = [holder for holder, resident in residents.items() if resident.service in ask.conflicts]
+    rivals = reasons.rivals
     # 1
     if not rivals and (placement := ledger.fit(demand, ask.loading)) is not None:
         return Start(placement, reasons.start(placement))
     # 2
     leaving = [holder for holder, resident in residents.items() if resident.leaving]
     rest = ledger.without(leaving) if leaving else ledger
-    if all(residents[holder].leaving for holder in rivals):
+    if not any(holder in rest for holder in rivals):
         placement = rest.fit(demand, ask.loading) or rest.fit(demand)
         if placement is not None:
             return Wait(reasons.soon(placement, leaving), placement)
@@ -122,19 +122,15 @@ def plan(ask: Ask, ledger: Ledger, residents: Mapping[str, Resident], *, choose:
     candidates = [
         holder
         for holder, resident in residents.items()
-        if resident.idle
-        and not resident.pinned
-        and not resident.leaving
-        and resident.priority <= ask.priority
-        and holder in rest
+        if resident.idle and not resident.pinned and resident.priority <= ask.priority and holder in rest
     ]
     if candidates and (choice := choose(ask, rest, residents, candidates)) is not None:
-        room = vacated(rest, residents, choice.victims)
+        room = vacated(rest, choice.victims)
         placement = room.fit(demand, ask.loading) or room.fit(demand)
         if placement is not None:
             return Evict(choice.victims, placement, choice.regret, choice.exact, reasons.evict(choice, placement))
     # 4
-    pinned = [h for h, resident in residents.items() if resident.pinned and not resident.leaving and h in ledger]
+    pinned = [holder for holder, resident in residents.items() if resident.pinned and holder in rest]
     if any(holder in rivals for holder in pinned) or ledger.with_only(pinned).fit(demand) is None:
         return Refuse(reasons.never(pinned))
     # 5

@@ -23,12 +23,20 @@ class Reasons:
         ask: What is asked for.
         ledger: What is held.
         residents: Who holds it, by holder.
+
+    Attributes:
+        rivals: Those of them that may not be there at the same time.
     """
 
     def __init__(self, ask: Ask, ledger: Ledger, residents: Mapping[str, Resident]) -> None:
         self._ask = ask
         self._ledger = ledger
         self._residents = residents
+        self.rivals = (
+            [h for h, resident in residents.items() if resident.service in ask.conflicts and h in ledger]
+            if ask.conflicts
+            else []
+        )
 
     def __repr__(self) -> str:
         return f"<Reasons for {self._ask.service}: {self._ask.demand}>"
@@ -39,10 +47,10 @@ class Reasons:
 
     def soon(self, placement: Placement, leaving: Collection[str]) -> str:
         """What is yet to happen, of its own accord, before it starts."""
-        if not self._in_conflict() and self._ledger.fit(self._ask.demand) is not None:
+        if not self.rivals and self._ledger.fit(self._ask.demand) is not None:
             return f"it needs {self._ask.demand}; something else is loading{_on(placement.devices)}, one at a time"
         on_it = [h for h in leaving if any(h in self._ledger.holders_on(d.uuid) for d in placement.devices)]
-        rivals = [h for h in self._in_conflict() if h not in on_it]
+        rivals = [h for h in self.rivals if h not in on_it]
         return f"{_names([*on_it, *rivals] or leaving)} must have left first"
 
     def evict(self, choice: Choice, placement: Placement) -> str:
@@ -56,7 +64,7 @@ class Reasons:
         ask, ledger = self._ask, self._ledger
         demand = ask.demand
         needs = f"it needs {demand}"
-        if rivals := [holder for holder in self._in_conflict() if holder in pinned]:
+        if rivals := [holder for holder in self.rivals if holder in pinned]:
             return f"it may not run beside {_names(rivals)}, pinned"
         if ledger.with_only(()).fit(demand) is not None:
             return f"{needs}, which pinned services hold: {_names(pinned)}"
@@ -83,7 +91,7 @@ class Reasons:
         demand = self._ask.demand
         staying = [holder for holder in rest.held if holder not in candidates]
         why = []
-        if rivals := [holder for holder in self._in_conflict() if holder in staying]:
+        if rivals := [holder for holder in self.rivals if holder in staying]:
             why.append(f"it may not run beside {self._stay(dict.fromkeys(rivals, 0))}")
         if demand.memory_mb > rest.free_memory_mb:
             held = {holder: mb for holder in staying if (mb := rest.placement(holder).memory_mb)}
@@ -136,11 +144,6 @@ class Reasons:
         if resident.priority > self._ask.priority:
             return "of higher priority"
         return "kept"
-
-    def _in_conflict(self) -> list[str]:
-        if not self._ask.conflicts:
-            return []
-        return [h for h, resident in self._residents.items() if resident.service in self._ask.conflicts]
 
 
 def _said(victim: Victim) -> str:
