@@ -66,6 +66,14 @@ def test_an_eviction_is_counted_by_its_reason(metrics: Metrics) -> None:
     assert metrics.service("chat").evictions[Eviction.ROOM] == 1
 
 
+def test_a_lease_is_no_cold_start_of_anything(metrics: Metrics) -> None:
+    journal = Journal(metrics)
+    for at, (previous, state) in enumerate(pairwise(("stopped", "queued", "starting", "loading", "ready"))):
+        journal.write(ServiceChanged(float(at), "lease:game-1", state, previous, "because"))
+
+    assert sum(metrics.unrouted.cold_start.counts) == 0
+
+
 def test_what_an_operator_should_know_is_logged_at_its_level(metrics: Metrics, lines: list[str]) -> None:
     journal = Journal(metrics)
     journal.write(Progress(0, "chat", "pulling image, 41 %"))

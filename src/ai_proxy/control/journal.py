@@ -5,6 +5,7 @@ The only listener that logs decisions, so that whoever decides need not know of 
 
 from loguru import logger
 
+from ai_proxy.control.leases import PREFIX
 from ai_proxy.events import (
     ConfigApplied,
     ConfigRefused,
@@ -53,6 +54,8 @@ class Journal:
                 logger.error("The {} runtime does not answer: {}", runtime, reason)
 
     def _count(self, event: ServiceChanged) -> None:
+        if event.service.startswith(PREFIX):
+            return  # a lease starts nothing that could fail or be slow
         counters = self._metrics.service(event.service)
         if event.state == State.QUEUED:
             self._queued_at.setdefault(event.service, event.at)
