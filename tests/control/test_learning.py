@@ -136,10 +136,18 @@ def test_replicas_of_one_service_add_to_the_same_figures(watched: Watched) -> No
     watched.runs(TWIN, key="chat#1")
     watched.go(*START)
     watched.go(*START, key="chat#1")
-    watched.learner.measured({"chat": {"GPU-a": 7000}, "chat#1": {"GPU-b": 9000}, "lease:x": {"GPU-b": 1}})
+    watched.learner.measured({"chat": {"GPU-a": 7000}, "chat#1": {"GPU-b": 9000}})
 
     assert watched.figures() == Figures(9000, (2.0, 2.0))
     assert watched.grown == ["chat", "chat"]
+
+
+def test_a_lease_teaches_nothing(watched: Watched) -> None:
+    watched.runs(CARD, key="lease:x")
+    watched.go(*START, key="lease:x")
+    watched.learner.measured({"lease:x": {"GPU-a": 7000}})
+
+    assert watched.figures() is None
 
 
 def test_a_life_leaves_nothing_behind(watched: Watched) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from operator import methodcaller
 
 from ai_proxy.control.learned import Learned
+from ai_proxy.control.leases import PREFIX
 from ai_proxy.devices import Device, Placement
 from ai_proxy.events import Event, Progress, ServiceChanged
 from ai_proxy.runtimes.base import Instance
@@ -43,7 +44,7 @@ class _Life:
 
 
 class Learner:
-    """Learns from one fleet.
+    """Learns from one fleet; a lease is no life that could come again.
 
     Args:
         learned: Where figures are kept.
@@ -72,7 +73,7 @@ class Learner:
     def hear(self, event: Event) -> None:
         """Take what the bus carries."""
         match event:
-            case ServiceChanged(service=key):
+            case ServiceChanged(service=key) if not key.startswith(PREFIX):
                 self._moved(key, event)
             case Progress(service=key, text=text) if text.startswith(PULLING) and key in self._lives:
                 self._lives[key].began_at = self._clock()
