@@ -265,7 +265,11 @@ def _implied_runtime(url: str | None, image: str | None) -> RuntimeKind:
 class DeviceConfig(Section):
     """A GPU declared by hand."""
 
-    id: str = Field(description="Index as nvidia-smi shows it.", examples=["0"], coerce_numbers_to_str=True)
+    id: str = Field(
+        description="Index as nvidia-smi shows it; `0:1` for a MIG instance, `amd0` for AMD's first GPU.",
+        examples=["0"],
+        coerce_numbers_to_str=True,
+    )
     vram_mb: PositiveInt = Field(description="Capacity in MiB.", examples=[24576])
     uuid: str | None = Field(None, description="UUID that a container runtime knows.", examples=["GPU-5d2c…"])
     name: str = Field("", description="Name for people.", examples=["RTX 4090"])
