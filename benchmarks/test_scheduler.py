@@ -1,6 +1,7 @@
 """What the scheduler costs a request: a grant on a ready service and its return, and a cold start's decisions."""
 
 import asyncio
+from functools import partial
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -15,7 +16,8 @@ from ai_proxy.scheduler import core
 from ai_proxy.scheduler import messages as do
 from ai_proxy.scheduler.ledger import Demand, Ledger
 from ai_proxy.scheduler.scheduler import Scheduler
-from ai_proxy.scheduler.state import SchedulerState, ServiceSpec, Waiter
+from ai_proxy.scheduler.spec import ServiceSpec
+from ai_proxy.scheduler.state import SchedulerState, Waiter
 from ai_proxy.services.machine import Event
 from ai_proxy.services.probe import Probe
 from ai_proxy.services.service import Service
@@ -55,16 +57,20 @@ def test_grant_and_close(benchmark: BenchmarkFixture, services: int) -> None:
             quiet=lambda _: 0.0,
         )
         config, probe = ServiceConfig(url="http://127.0.0.1:1"), Probe()
-        for number in range(services):
-            service = Service(
-                f"s{number}",
+
+        def hands(service: str, number: int) -> Service:
+            return Service(
+                service,
                 config,
                 runtime=ExternalRuntime(),
                 probe=probe,
                 owner=scheduler,
                 progress=lambda *_: None,
+                replica=number,
             )
-            scheduler.add(service, ServiceSpec(service.id, Demand(), idle_timeout_s=600.0))
+
+        for number in range(services):
+            scheduler.add(ServiceSpec(f"s{number}", Demand(), idle_timeout_s=600.0), partial(hands, f"s{number}"))
         scheduler.start("s7")
         await scheduler.settled("s7")
         await probe.aclose()

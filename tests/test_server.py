@@ -76,7 +76,7 @@ async def test_a_state_directory_that_takes_no_note_does_not_keep_containers_fro
     system = System(path, config, environ=environ, logs=logs, inventory=Inventory((), 1000), monitor=Monitor(()))
     assert not (path.parent / "state").exists()
     system.start()
-    assert system.plane.view("chat").replica.held
+    assert system.plane.view("chat").state.held
     await system.aclose()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from ai_proxy.config.sharing import SchedulingConfig
 from ai_proxy.devices import Device
 from ai_proxy.scheduler.ledger import Demand
-from ai_proxy.scheduler.state import ServiceSpec
+from ai_proxy.scheduler.spec import ServiceSpec
 from ai_proxy.sim.model import EngineModel, Fleet, assumed_ready_s, settings_of
 from ai_proxy.sim.recorded import read_rows
 from ai_proxy.sim.simulate import simulate

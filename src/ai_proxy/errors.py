@@ -23,6 +23,8 @@ place per plane (`proxy/replies.py`, `api/app.py`); nothing here knows of HTTP b
     │   ├── StartFailed             503  start_failed
     │   ├── RuntimeUnavailable      503  runtime_unavailable
     │   ├── PoolBusy                503  pool_busy
+    │   ├── NotReady                503  not_ready
+    │   ├── TooLate                 503  too_late
     │   └── WaitTimeout             504  wait_timeout
     └── UpstreamError               source upstream
         ├── UpstreamUnreachable     502  upstream_unreachable
@@ -230,6 +232,18 @@ class PoolBusy(CannotServe):
     """No connection to the replica came free within the deadline."""
 
     code = "pool_busy"
+
+
+class NotReady(CannotServe):
+    """The service is not ready, and the request may not have it started."""
+
+    code = "not_ready"
+
+
+class TooLate(CannotServe):
+    """The service can't be ready within the time for which the request may wait."""
+
+    code = "too_late"
 
 
 class WaitTimeout(CannotServe):

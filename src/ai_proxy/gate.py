@@ -19,8 +19,10 @@ class RequestInfo:
         id: The request id that the client and the engine are told.
         service: Id of the service it was routed to.
         since: Loop time at which it arrived, seconds.
-        max_wait_s: How long it may wait for its service; None for the service's own limit.
         cancel: Ends the request: the client's connection and the engine's are closed.
+        max_wait_s: How long it may wait for its service; None for the service's own limit.
+        may_swap: Its service may be started, and others be made to leave, for its sake.
+        affinity: What it has in common with requests that should go to the same replica; None for nothing.
     """
 
     id: str
@@ -28,6 +30,8 @@ class RequestInfo:
     since: float
     cancel: Callable[[], None]
     max_wait_s: float | None = None
+    may_swap: bool = True
+    affinity: bytes | None = None
 
 
 class Grant(Protocol):
@@ -61,6 +65,7 @@ class Gate(Protocol):
         Cancelling the wait leaves the queue.
 
         Raises:
-            CannotServe: QueueFull, NoRoom, StartFailed, RuntimeUnavailable, Draining or WaitTimeout, with the cause.
+            CannotServe: QueueFull, NoRoom, NotReady, TooLate, StartFailed, RuntimeUnavailable, Draining or WaitTimeout,
+                with the cause.
         """
         ...

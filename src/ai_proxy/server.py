@@ -179,8 +179,8 @@ class System:
         views = self.plane.views()
         fleet = Fleet(
             version=__version__,
-            states={view.id: view.replica.state for view in views},
-            waiting={view.id: len(view.replica.queue) for view in views if view.replica.queue},
+            states={view.id: view.state.state for view in views},
+            waiting={view.id: view.state.waiting for view in views if view.state.waiting},
             devices=uses_of(self.scheduler.state.ledger, self.plane.measuring.picture),
             connections={"idle": self.pool.idle, "active": self.pool.active},
             log_lines_dropped=self._logs.dropped,
@@ -357,7 +357,8 @@ def create_app() -> App:
 
 
 def _settings(config: Config) -> Settings:
-    return Settings(config.scheduling.claim_after_s, config.scheduling.max_queue)
+    said = config.scheduling
+    return Settings(said.claim_after_s, said.max_queue, said.min_residency_s, said.max_request_s)
 
 
 def _is_management(path: str) -> bool:

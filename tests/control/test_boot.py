@@ -21,7 +21,7 @@ async def test_a_replica_of_the_same_settings_is_adopted_without_a_start() -> No
 
         assert (fleet.docker.starts("a"), fleet.docker.stops("a")) == (0, 0)
         assert fleet.moves("a") == ["loading", "ready"]
-        assert fleet.plane.view("a").replica.live is not None
+        assert fleet.plane.view("a").state.live is not None
         grant.close()
 
 

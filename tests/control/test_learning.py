@@ -27,9 +27,9 @@ class Watched:
         self.now = 100.0
         self.learned = Learned(path)
         self.instances: dict[str, Instance] = {}
-        self.grown: list[str] = []
+        self.news: list[str] = []
         self.learner = Learner(
-            self.learned, instance_of=self.instances.get, on_peak=self.grown.append, clock=lambda: self.now
+            self.learned, instance_of=self.instances.get, on_news=self.news.append, clock=lambda: self.now
         )
 
     def runs(self, *devices: Device, key: str = "chat") -> None:
@@ -113,7 +113,7 @@ def test_the_peak_counts_once_it_was_ready_and_as_it_grows(watched: Watched) -> 
         watched.learner.measured({"chat": {"GPU-a": held_mb}})
 
     assert watched.figures() == Figures(9500, (1.0 + 1.0,))
-    assert watched.grown == ["chat", "chat"]
+    assert watched.news[-2:] == ["chat", "chat"]
 
 
 def test_of_several_gpus_of_a_model_the_fullest_counts_and_each_model_has_its_own(watched: Watched) -> None:
@@ -139,7 +139,7 @@ def test_replicas_of_one_service_add_to_the_same_figures(watched: Watched) -> No
     watched.learner.measured({"chat": {"GPU-a": 7000}, "chat#1": {"GPU-b": 9000}})
 
     assert watched.figures() == Figures(9000, (2.0, 2.0))
-    assert watched.grown == ["chat", "chat"]
+    assert watched.news[-2:] == ["chat", "chat"]
 
 
 def test_a_lease_teaches_nothing(watched: Watched) -> None:

@@ -13,7 +13,7 @@ from ai_proxy.control.leases import Lease, Leases, Room, UnknownDevice, UnknownL
 from ai_proxy.errors import Draining, NoRoom, QueueFull, WaitTimeout
 from ai_proxy.runtimes.base import Instance, Runtime
 from ai_proxy.scheduler.ledger import Demand
-from ai_proxy.scheduler.state import ServiceSpec
+from ai_proxy.scheduler.spec import ServiceSpec
 from ai_proxy.services.service import Service
 from tests.fakes.clock import virtual_time
 from tests.scheduler.house import House

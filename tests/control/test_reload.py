@@ -69,7 +69,7 @@ async def test_a_live_change_touches_no_replica() -> None:
         grant = await fleet.grant("a")
 
         assert fleet.docker.stops("a") == 0
-        live = fleet.plane.view("a").replica.live
+        live = fleet.plane.view("a").state.live
         assert live is not None
         assert live.limit == 1
         grant.close()

@@ -29,8 +29,9 @@ from ai_proxy.gate import RequestInfo
 from ai_proxy.inventory.monitor import Monitor
 from ai_proxy.runtimes.base import Instance
 from ai_proxy.runtimes.external import ExternalRuntime
+from ai_proxy.scheduler.grants import OpenGrant
 from ai_proxy.scheduler.ledger import Ledger
-from ai_proxy.scheduler.scheduler import OpenGrant, Scheduler
+from ai_proxy.scheduler.scheduler import Scheduler
 from ai_proxy.scheduler.state import SchedulerState
 from ai_proxy.services.probe import Probe
 from tests.fakes.gpus import FakeGpus
@@ -150,14 +151,14 @@ class Fleet:
         """Wait until a service is in a state."""
         async with asyncio.timeout(GUARD_S):
             subscription = self.bus.open()
-            while (replica := self.scheduler.replica(service)) is None or replica.state != state:
+            while (replica := self.scheduler.find(service)) is None or replica.state != state:
                 await subscription.next()
             self.bus.close(subscription)
 
     async def until_gone(self, service: str) -> None:
         """Wait until a removed service is forgotten."""
         async with asyncio.timeout(GUARD_S):
-            while self.scheduler.replica(service) is not None:
+            while self.scheduler.find(service) is not None:
                 await asyncio.sleep(0)
 
     def moves(self, service: str) -> list[str]:

@@ -12,9 +12,11 @@ from ai_proxy.errors import CannotServe
 from ai_proxy.events import Event, EventBus, ServiceChanged
 from ai_proxy.gate import RequestInfo
 from ai_proxy.runtimes.base import Instance
+from ai_proxy.scheduler.grants import OpenGrant
 from ai_proxy.scheduler.ledger import Ledger
-from ai_proxy.scheduler.scheduler import OpenGrant, Scheduler
-from ai_proxy.scheduler.state import SchedulerState, ServiceSpec, Settings
+from ai_proxy.scheduler.scheduler import Scheduler
+from ai_proxy.scheduler.spec import ServiceSpec
+from ai_proxy.scheduler.state import SchedulerState, Settings
 from ai_proxy.services.machine import State
 from ai_proxy.services.service import Service
 from ai_proxy.transport.origin import Origin
@@ -89,16 +91,20 @@ class House:
 
     def add(self, spec: ServiceSpec, config: ServiceConfig = CONFIG) -> None:
         """Take a service under control."""
-        service = Service(
-            spec.id,
-            config,
-            runtime=self.runtime,
-            probe=self.probe,
-            owner=self.scheduler,
-            progress=lambda service, text: self.told.append((service, text)),
-            drain_timeout_s=DRAIN_S,
-        )
-        self.scheduler.add(service, spec)
+
+        def make(number: int) -> Service:
+            return Service(
+                spec.id,
+                config,
+                runtime=self.runtime,
+                probe=self.probe,
+                owner=self.scheduler,
+                progress=lambda service, text: self.told.append((service, text)),
+                drain_timeout_s=DRAIN_S,
+                replica=number,
+            )
+
+        self.scheduler.add(spec, make)
 
     # Clients
 
@@ -134,8 +140,8 @@ class House:
     # What is to be seen
 
     def state(self, service: str) -> State | None:
-        replica = self.scheduler.replica(service)
-        return None if replica is None else replica.state
+        found = self.scheduler.find(service)
+        return None if found is None else found.state
 
     def moves(self, service: str) -> list[str]:
         """The states that a service went through."""

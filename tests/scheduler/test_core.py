@@ -61,7 +61,7 @@ def test_each_failure_in_a_row_makes_it_rest_longer_and_a_good_life_forgives_the
         world.arrive("a")
         world.break_("a")
         world.run_all()
-        rests.append(world.state.replicas["a"].retry_at - world.now)
+        rests.append(world.state.services["a"].retry_at - world.now)
         world.advance(300)
     assert all(longer > shorter for shorter, longer in zip(rests, rests[2:], strict=False))
     world.arrive("a")
@@ -69,7 +69,7 @@ def test_each_failure_in_a_row_makes_it_rest_longer_and_a_good_life_forgives_the
     world.close()
     world.take(do.StopAsked("a", "an operator"))
     world.run_all()
-    assert (world.at("a"), world.state.replicas["a"].failures) == (State.STOPPED, 0)
+    assert (world.at("a"), world.state.services["a"].failures) == (State.STOPPED, 0)
 
 
 def test_an_operator_starts_a_failed_service_at_once() -> None:
@@ -130,7 +130,7 @@ def test_a_wait_ends_at_its_deadline_with_what_it_waited_for() -> None:
     world.advance(10)
     error = expect_rejected(world, number)
     assert isinstance(error, WaitTimeout)
-    assert "busy: a 8,000 MB" in str(error)
+    assert "(busy: a 8,000 MB)" in str(error)
 
 
 def test_a_wait_for_a_full_replica_says_that_it_is_full() -> None:
@@ -242,7 +242,7 @@ def test_an_unhealthy_replica_that_then_breaks_has_failed_once() -> None:
     world.ask("a")
     world.take(do.Unhealthy("a", StartFailed("no answer")))
     world.break_("a")
-    assert world.state.replicas["a"].failures == 1
+    assert world.state.services["a"].failures == 1
 
 
 def test_nothing_is_started_before_its_runtime_has_told_what_runs() -> None:

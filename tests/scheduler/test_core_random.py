@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from ai_proxy.devices import Placement
 from ai_proxy.errors import RuntimeUnavailable, StartFailed
 from ai_proxy.scheduler import messages as do
-from ai_proxy.scheduler.state import UNLIMITED, ServiceSpec
+from ai_proxy.scheduler.spec import UNLIMITED, Nap, ServiceSpec
 from ai_proxy.services.machine import Action, State
 from tests.scheduler.fleets import HOST_MB, demands, devices
 from tests.scheduler.world import DONE, World, settle_down
@@ -29,6 +29,15 @@ def specs(draw: st.DrawFn, service: str) -> ServiceSpec:
         idle_timeout_s=draw(st.sampled_from((None, 5.0, 60.0))),
         pinned=draw(st.integers(0, 5)) == 0,
         tells_work=draw(st.booleans()),
+        priority=draw(st.sampled_from((0, 1, 1, 2))),
+        conflicts=draw(st.sampled_from((frozenset(), frozenset(), frozenset({"b"}), frozenset({"d", "e"}))))
+        - {service},
+        requires=draw(st.sampled_from(((), (), ("a",)))) if service > "b" else (),
+        max_replicas=draw(st.sampled_from((1, 1, 2, 3))),
+        target_inflight=draw(st.sampled_from((1, 4))),
+        naps=draw(
+            st.sampled_from(((), (), (Nap(1, 500, moves=True),), (Nap(2),), (Nap(1, 100, moves=True), Nap(2, 100))))
+        ),
     )
 
 
@@ -46,6 +55,7 @@ class Fleets(RuleBasedStateMachine):
             memory_mb=HOST_MB,
             claim_after_s=data.draw(st.sampled_from((0.0, 2.0, 30.0))),
             max_queue=data.draw(st.sampled_from((2, 4000))),
+            min_residency_s=data.draw(st.sampled_from((0.0, 15.0))),
         )
 
     def some(self, data: Any, among: Any) -> Any:
@@ -53,10 +63,14 @@ class Fleets(RuleBasedStateMachine):
 
     # Clients
 
-    @rule(service=st.sampled_from(NAMES), max_wait_s=st.sampled_from((0.0, 1.0, 45.0, 600.0)))
-    def arrive(self, service: str, max_wait_s: float) -> None:
+    @rule(
+        service=st.sampled_from(NAMES),
+        max_wait_s=st.sampled_from((0.0, 1.0, 45.0, 600.0)),
+        may_swap=st.sampled_from((True, True, False)),
+    )
+    def arrive(self, service: str, max_wait_s: float, may_swap: bool) -> None:
         if not self.world.ask(service):
-            self.world.arrive(service, max_wait_s)
+            self.world.arrive(service, max_wait_s, may_swap=may_swap)
 
     @precondition(lambda self: bool(self.world.waiting))
     @rule(data=st.data())
@@ -94,7 +108,7 @@ class Fleets(RuleBasedStateMachine):
     def who_can_tell(self) -> list[str]:
         """The services whose engines are watched and can tell whether they work."""
         replicas, work = self.world.state.replicas, self.world.work
-        return [s for s, w in work.items() if w is Action.WATCH and replicas[s].spec.tells_work]
+        return [s for s, w in work.items() if w is Action.WATCH and replicas[s].service.spec.tells_work]
 
     @rule(service=st.sampled_from(NAMES), failure=st.sampled_from((None, RuntimeUnavailable("no answer"))))
     def hold(self, service: str, failure: RuntimeUnavailable | None) -> None:
@@ -106,8 +120,13 @@ class Fleets(RuleBasedStateMachine):
 
     @rule(service=st.sampled_from(NAMES))
     def adopt(self, service: str) -> None:
-        replica = self.world.state.replicas.get(service)
-        if replica is not None and replica.held and replica.state is State.STOPPED and not self.world.state.closing:
+        known = self.world.state.services.get(service)
+        if (
+            known is not None
+            and known.held
+            and known.replicas[0].state is State.STOPPED
+            and not self.world.state.closing
+        ):
             self.world.adopt(service, Placement(self.world.devices[:1], vram_mb=9_000))
             self.world.take(do.Released(service))
 
@@ -115,12 +134,12 @@ class Fleets(RuleBasedStateMachine):
 
     @rule(service=st.sampled_from(NAMES))
     def start(self, service: str) -> None:
-        if service in self.world.state.replicas:
+        if service in self.world.state.services:
             self.world.take(do.StartAsked(service))
 
     @rule(service=st.sampled_from(NAMES), restart=st.booleans())
     def stop(self, service: str, restart: bool) -> None:
-        if service in self.world.state.replicas:
+        if service in self.world.state.services:
             self.world.take(do.StopAsked(service, "an operator", restart))
 
     @rule(data=st.data(), service=st.sampled_from(NAMES), instead=st.booleans())
@@ -129,7 +148,7 @@ class Fleets(RuleBasedStateMachine):
 
     @rule(service=st.sampled_from(NAMES))
     def remove(self, service: str) -> None:
-        if service in self.world.state.replicas:
+        if service in self.world.state.services:
             self.world.take(do.Removed(service))
 
     @rule(keep=st.frozensets(st.sampled_from(NAMES)), chance=st.integers(0, 9))
@@ -147,22 +166,26 @@ class Fleets(RuleBasedStateMachine):
     def nobody_is_ready_and_full_of_room_while_others_wait(self) -> None:
         state = self.world.state
         for service, live in state.ready.items():
-            assert not state.replicas[service].queue or live.open >= live.limit
+            lives = live.peers or (live,)
+            assert not state.services[service].waiting or all(each.open >= each.limit for each in lives)
 
     def teardown(self) -> None:
         """When everything answers, everyone is answered and what may idle out does."""
         if not hasattr(self, "world"):
             return
         world = self.world
-        for service in list(world.state.replicas):
+        for service in list(world.state.services):
             world.take(do.Released(service))
-        settle_down(world)
-        world.advance(700.0)
-        settle_down(world)
-        for replica in world.state.replicas.values():
-            assert replica.interest_since == math.inf
-            stays = replica.spec.pinned or replica.spec.idle_timeout_s is None
-            assert replica.state in {State.STOPPED, State.FAILED} or (stays and replica.state is State.READY)
+        # One may have waited for the room of another that idles out only now.
+        for _ in range(len(NAMES) + 1):
+            settle_down(world)
+            world.advance(700.0)
+        for known in world.state.services.values():
+            assert known.interest_since == math.inf
+            stays = known.spec.pinned or known.spec.idle_timeout_s is None
+            for replica in known.replicas:
+                at_rest = replica.state in {State.READY, State.SLEEPING}
+                assert replica.state in {State.STOPPED, State.FAILED} or (stays and at_rest)
 
 
 # One example is many steps; the books are checked after each.

@@ -70,7 +70,7 @@ async def test_a_service_that_is_removed_in_mid_request_serves_it_to_its_end() -
         grant.close()
         await house.until("a", None)
         assert house.runtime.running("a") == []
-        assert house.scheduler.service("a") is None
+        assert house.scheduler.hands("a") == []
 
 
 @virtual_time

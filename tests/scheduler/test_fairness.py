@@ -86,8 +86,8 @@ class Simulation(World):
 
     def _claims_before(self, since: float, service: str) -> int:
         under_way = {State.QUEUED, State.STARTING, State.LOADING}
-        others = (r for s, r in self.state.replicas.items() if s != service and r.state in under_way)
-        return sum(replica.interest_since <= since for replica in others)
+        others = (each for each in self.state.services.values() if each.id != service and each.state in under_way)
+        return sum(each.interest_since <= since for each in others)
 
     def _carry_out(self, action: do.Action, *, cuts: bool) -> None:
         super()._carry_out(action, cuts=cuts)

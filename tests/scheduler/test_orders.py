@@ -61,7 +61,7 @@ def test_a_removed_service_answers_its_queue_drains_stops_and_is_forgotten() -> 
     assert not world.ask("a")
     world.close()
     world.run_all()
-    assert "a" not in world.state.replicas
+    assert "a" not in world.state.services
 
 
 def test_a_service_that_returns_while_it_drains_stays_and_is_replaced() -> None:

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ai_proxy.errors import CannotServe
-from ai_proxy.scheduler.scheduler import OpenGrant
+from ai_proxy.scheduler.grants import OpenGrant
 from ai_proxy.services.machine import State
 from tests.fakes.clock import run, this_loop
 from tests.scheduler.house import House

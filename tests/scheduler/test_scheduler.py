@@ -227,7 +227,7 @@ async def test_an_adopted_replica_serves_without_a_start() -> None:
         grant.close()
         (instance,) = house.runtime.running("a")
         house.scheduler.hold("b")
-        service = house.scheduler.service("b")
+        service = house.scheduler.hand("b")
         assert service is not None
         waiting = house.later("b")
         await pause()

@@ -6,8 +6,7 @@ import pytest
 
 from ai_proxy.config.models import ServiceConfig
 from ai_proxy.scheduler.ledger import Demand
-from ai_proxy.scheduler.spec import spec_of
-from ai_proxy.scheduler.state import UNLIMITED
+from ai_proxy.scheduler.spec import UNLIMITED, spec_of
 from tests.scheduler.fleets import gpus
 
 

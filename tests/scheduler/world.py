@@ -4,10 +4,12 @@ The books are the test: after every step `World` compares what the core believes
 at the first promise that is broken.
 """
 
+import copyreg
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
+from types import MappingProxyType
 from typing import Any
 
 from ai_proxy.devices import Device, Placement
@@ -16,11 +18,21 @@ from ai_proxy.runtimes.base import Instance
 from ai_proxy.scheduler import core
 from ai_proxy.scheduler import messages as do
 from ai_proxy.scheduler.ledger import Demand, Ledger
-from ai_proxy.scheduler.state import Live, Replica, SchedulerState, ServiceSpec, Settings, Waiter
+from ai_proxy.scheduler.spec import ServiceSpec
+from ai_proxy.scheduler.state import Live, Replica, SchedulerState, ServiceState, Settings, Waiter
 from ai_proxy.services.machine import HOLDING, TRANSITIONS, Action, Event, State
 from tests.scheduler.fleets import gpus
 
-DONE = {Action.LAUNCH: Event.LAUNCHED, Action.PROBE: Event.HEALTHY, Action.STOP: Event.GONE}
+# The ledger's empty tables are read-only, which copying does not know by itself.
+copyreg.pickle(MappingProxyType, lambda table: (MappingProxyType, (dict(table),)))
+
+DONE = {
+    Action.LAUNCH: Event.LAUNCHED,
+    Action.PROBE: Event.HEALTHY,
+    Action.SLEEP: Event.SLEPT,
+    Action.WAKE: Event.HEALTHY,
+    Action.STOP: Event.GONE,
+}
 """What each piece of work reports when it went well; a watch only ever reports that something broke."""
 
 
@@ -33,11 +45,18 @@ class World:
     """A core, its clock, its runtime, its clients, and the books."""
 
     def __init__(
-        self, devices: Iterable[Device], specs: Iterable[ServiceSpec] = (), *, memory_mb: int = 0, **settings: Any
+        self,
+        devices: Iterable[Device],
+        specs: Iterable[ServiceSpec] = (),
+        *,
+        memory_mb: int = 0,
+        capacities: Mapping[str, int] | None = None,
+        **settings: Any,
     ) -> None:
         self.devices = tuple(devices)
         self.memory_mb = memory_mb
-        self.state = SchedulerState(Ledger(self.devices, memory_mb), Settings(**settings))
+        ledger = Ledger(self.devices, memory_mb, capacities=capacities or {})
+        self.state = SchedulerState(ledger, Settings(**settings))
         self.now = 1000.0
 
         self.states: dict[str, State] = {}
@@ -59,10 +78,10 @@ class World:
 
     # Clients
 
-    def arrive(self, service: str, max_wait_s: float = 600.0) -> int:
+    def arrive(self, service: str, max_wait_s: float = 600.0, *, may_swap: bool = True) -> int:
         """A request that could not be granted at once; its number."""
         self._count += 1
-        waiter = Waiter(self._count, service, self.now, self.now + max_wait_s)
+        waiter = Waiter(self._count, service, self.now, self.now + max_wait_s, may_swap)
         self.waiting[waiter.id] = waiter
         self.take(do.Arrived(waiter))
         return waiter.id
@@ -70,10 +89,14 @@ class World:
     def ask(self, service: str) -> bool:
         """The warm path: a grant at once, or none."""
         live = self.state.ready.get(service)
+        if live is not None and live.peers:
+            live = min(live.peers, key=lambda each: each.open)
         if live is None or live.open >= live.limit:
             return False
         live.open += 1
         self.open.append((service, live))
+        if live.open > live.crowded_above:
+            self.take(do.Crowded(service))
         return True
 
     def at(self, service: str) -> State:
@@ -89,7 +112,7 @@ class World:
         service, live = self.open.pop(index)
         live.open -= 1
         live.last_used = self.now
-        if core.cares(self.state, service, live):
+        if core.cares(self.state, live):
             self.take(do.Closed(service))
         else:
             missed = core.step(deepcopy(self.state), self.now, do.Closed(service))
@@ -151,26 +174,31 @@ class World:
 
     def _carry_out(self, action: do.Action, *, cuts: bool) -> None:
         match action:
-            case do.Run(service, work, placement):
-                assert service not in self.work or (work is Action.STOP and self.work[service] is not Action.STOP)
-                self.work[service] = work
-                if work is Action.LAUNCH:
-                    self.rooms[service] = placement
-            case do.Ask(service):
-                assert self.work[service] is Action.WATCH
-                assert self.state.replicas[service].spec.tells_work
-                self.asked.add(service)
+            case do.Run(key, work, placement):
+                cut_short = {Action.STOP: set(Action) - {Action.STOP}, Action.SLEEP: {Action.WATCH}}
+                assert key not in self.work or self.work[key] in cut_short[work]
+                self.work[key] = work
+                if work in {Action.LAUNCH, Action.WAKE}:
+                    self.rooms[key] = placement
+            case do.Prepare(key):
+                assert self.states[key] is State.QUEUED
+            case do.Hurry(key):
+                assert self.states[key] is State.DRAINING
+            case do.Ask(key):
+                assert self.work[key] is Action.WATCH
+                assert self.state.replicas[key].service.spec.tells_work
+                self.asked.add(key)
             case do.Admit(waiter, live):
-                assert self.states[waiter.service] is State.READY
+                assert self.states[live.replica.key] is State.READY
                 self._answer(waiter, action)
                 self.open.append((waiter.service, live))
             case do.Reject(waiter):
                 self._answer(waiter, action)
             case do.Moved():
                 self._move(action, cuts=cuts)
-            case do.Forgotten(service):
-                assert self.states.pop(service, State.STOPPED) in {State.STOPPED, State.FAILED}
-                assert service not in self.work
+            case do.Forgotten(key):
+                assert self.states.pop(key, State.STOPPED) in {State.STOPPED, State.FAILED}
+                assert key not in self.work
 
     def _answer(self, waiter: Waiter, answer: do.Admit | do.Reject) -> None:
         assert self.waiting.pop(waiter.id) == waiter, "answered twice, or never asked"
@@ -179,21 +207,24 @@ class World:
 
     def _move(self, move: do.Moved, *, cuts: bool) -> None:
         self.moves.append(move)
-        assert self.states.get(move.service, State.STOPPED) is move.previous
+        key = move.replica
+        assert self.states.get(key, State.STOPPED) is move.previous
         assert move.state in {target for target, _ in TRANSITIONS[move.previous].values()}
-        self.states[move.service] = move.state
-        if move.state is State.STOPPING:
-            replica = self.state.replicas[move.service]
+        self.states[key] = move.state
+        if move.state in {State.STOPPING, State.SLEEPING} and move.previous is not State.SLEEPING:
+            replica = self.state.replicas[key]
             live = replica.live
             assert live is not None
-            assert cuts or not self._open_on(live), f"{move.service} is stopped while it serves: {move.reason}"
-            assert cuts or not live.busy, f"{move.service} is stopped while it works: {move.reason}"
-            assert cuts or not live.is_doubtful, f"{move.service} is stopped unasked: {move.reason}"
-            assert move.eviction is None or not replica.spec.pinned, f"{move.service} is pinned: {move.reason}"
-        if move.state is State.STOPPING:
-            self.asked.discard(move.service)
+            assert cuts or not self._open_on(live), f"{key} is stopped while it serves: {move.reason}"
+            assert cuts or not live.busy, f"{key} is stopped while it works: {move.reason}"
+            assert cuts or not live.is_doubtful, f"{key} is stopped unasked: {move.reason}"
+            assert move.eviction is None or not replica.service.spec.pinned, f"{key} is pinned: {move.reason}"
+        if move.state in {State.STOPPING, State.SLEEPING}:
+            self.asked.discard(key)
+        if move.previous is State.SLEEPING and move.state is State.SLEEPING:
+            self.rooms[key] = self.state.ledger.placement(key)
         if move.previous is State.STOPPING:
-            del self.rooms[move.service]
+            del self.rooms[key]
 
     def _open_on(self, live: Live) -> int:
         return sum(on is live for _, on in self.open)
@@ -202,15 +233,18 @@ class World:
         """Compare the core's beliefs with the books."""
         state = self.state
         self._check_rooms()
-        for replica in state.replicas.values():
-            self._check_replica(replica)
-        ready = {} if state.closing else {s: r.live for s, r in state.replicas.items() if r.state is State.READY}
-        assert state.ready == ready
-        assert state.draining == {s for s, r in state.replicas.items() if r.state is State.DRAINING}
+        for service in state.services.values():
+            self._check_service(service)
+            for replica in service.replicas:
+                assert state.replicas[replica.key] is replica
+                self._check_replica(replica)
+        assert state.draining == {key for key, r in state.replicas.items() if r.state is State.DRAINING}
+        loading = {State.STARTING, State.LOADING}
+        assert state.loading == {key for key, r in state.replicas.items() if r.state in loading}
         assert state.waiting == len(self.waiting)
-        assert {w.id for r in state.replicas.values() for w in r.queue.values()} == set(self.waiting)
-        assert set(state.interested) <= set(state.replicas)
-        assert len(state._timers) <= 2 * len(state.replicas) + 65
+        assert {w.id for service in state.services.values() for w in service.waiters} == set(self.waiting)
+        assert set(state.interested) <= set(state.services)
+        assert len(state._timers) <= 2 * len(state.services) + 65
         nearest = min((waiter.deadline for waiter in self.waiting.values()), default=math.inf)
         assert state.next_timer <= nearest
 
@@ -225,35 +259,49 @@ class World:
         assert all(used[device.uuid] <= device.vram_mb for device in self.devices)
         assert sum(room.memory_mb for room in self.rooms.values()) <= self.memory_mb
 
+    def _check_service(self, service: ServiceState) -> None:
+        lives = [replica.live for replica in service.in_state(State.READY)]
+        ready = self.state.ready.get(service.id)
+        if self.state.closing or not lives:
+            assert ready is None
+        else:
+            assert ready is not None
+            assert ready is lives[0]
+            assert list(ready.peers) == (lives if len(lives) > 1 else [])
+        if service.interest_since < math.inf:
+            assert service.id in self.state.interested
+            assert not self.state.closing
+            assert self._knows_what_it_waits_for(service), f"{service!r} waits for nothing"
+
     def _check_replica(self, replica: Replica) -> None:
-        service, live, closing = replica.spec.id, replica.live, self.state.closing
-        assert replica.state is self.states.get(service, State.STOPPED)
+        service, key, live = replica.service, replica.key, replica.live
+        assert replica.state is self.states.get(key, State.STOPPED)
         assert (live is not None) == (replica.state in HOLDING)
-        if replica.interest_since < math.inf:
-            assert service in self.state.interested
-            assert not closing
-            assert self._knows_what_it_waits_for(replica), f"{replica!r} waits for nothing"
         if replica.state is State.QUEUED:
-            assert replica.interest_since < math.inf, "a start is kept that nobody waits for"
-            assert not replica.held
+            assert replica.spare or service.interest_since < math.inf, "a start is kept that nobody waits for"
+            assert not service.held
         if live is not None:
             assert live.open == self._open_on(live)
-            if replica.is_idle and replica.spec.idle_timeout_s is not None and not replica.spec.pinned:
-                assert replica.look_at <= live.last_used + replica.spec.idle_timeout_s
+            if replica.is_idle and service.spec.idle_timeout_s is not None and not service.spec.pinned:
+                assert service.look_at <= live.last_used + service.spec.idle_timeout_s
 
-    def _knows_what_it_waits_for(self, replica: Replica) -> bool:
+    def _knows_what_it_waits_for(self, service: ServiceState) -> bool:
         """Work under way, a grant to be closed, room to be made, or a runtime to answer."""
+        return any(self._is_ahead(replica) for replica in service.replicas) or service.held
+
+    def _is_ahead(self, replica: Replica) -> bool:
+        live = replica.live
         match replica.state:
             case State.READY | State.DRAINING:
-                return replica.live is not None and not (
-                    replica.state is State.READY and replica.live.open < replica.live.limit
-                )
+                return live is not None and not (replica.state is State.READY and live.open < live.limit)
             case State.STOPPED | State.FAILED:
-                return replica.held
+                return False
             case State.QUEUED:
-                return bool(self.rooms)
+                return bool(self.rooms) or bool(replica.service.spec.requires)
+            case State.SLEEPING:
+                return replica.waking or replica.key in self.work
             case _:
-                return replica.spec.id in self.work
+                return replica.key in self.work
 
 
 def expect_rejected(world: World, number: int) -> CannotServe:
@@ -269,9 +317,10 @@ def settle_down(world: World, *, done: Callable[[], bool] | None = None) -> None
         world.run_all()
         while world.open:
             world.close()
-        for service, replica in list(world.state.replicas.items()):
-            if replica.live is not None and (replica.live.busy or replica.live.is_doubtful):
-                world.tell(service, busy=False)
+        for key, replica in list(world.state.replicas.items()):
+            awake = replica.state in {State.READY, State.DRAINING}
+            if awake and replica.live is not None and (replica.live.busy or replica.live.is_doubtful):
+                world.tell(key, busy=False)
         if not world.waiting and not (set(world.work.values()) & set(DONE)) and (done is None or done()):
             return
         world.advance(1.0)

@@ -5,7 +5,8 @@ from typing import Any
 
 from ai_proxy.devices import Device
 from ai_proxy.scheduler.ledger import Demand
-from ai_proxy.scheduler.state import ServiceSpec, Settings
+from ai_proxy.scheduler.spec import ServiceSpec
+from ai_proxy.scheduler.state import Settings
 from ai_proxy.sim.model import EngineModel, Fleet
 from ai_proxy.sim.traces import Request
 

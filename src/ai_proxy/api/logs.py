@@ -55,11 +55,11 @@ async def service_logs(
     """The output of a service."""
     old = context.plane.logs(view.id, follow=False)
     if old is None:
-        failure = view.replica.failure
+        failure = view.state.failure
         if isinstance(failure, StartFailed) and failure.log_tail and not follow:
             return _as_text(failure.log_tail[-tail:])
         why = f" ({failure.message})" if failure is not None else ""
-        raise Refused(409, "no_replica", f"{view.id} has no replica to read from: it is {view.replica.state}{why}")
+        raise Refused(409, "no_replica", f"{view.id} has no replica to read from: it is {view.state.state}{why}")
     kept, count = await _last(old, tail)
     new = context.plane.logs(view.id, follow=True) if follow else None
     if new is not None:

@@ -65,18 +65,30 @@ class FiguresOut(Wire):
     )
 
 
+StateName = Literal["stopped", "queued", "starting", "loading", "ready", "sleeping", "draining", "stopping", "failed"]
+
+
+class ReplicaOut(Wire):
+    """One copy of a service."""
+
+    number: int = Field(description="Its number within the service, from 0.", examples=[0])
+    state: StateName = Field(description="Where it is in its life.", examples=["ready"])
+    in_flight: int = Field(description="Requests on it.", examples=[3])
+    placement: PlacementOut | None = Field(description="What it holds of the machine; null while it holds nothing.")
+
+
 class ServiceOut(Wire):
-    """A service and its replica."""
+    """A service and its replicas."""
 
     id: str = Field(description="Its id in the config.", examples=["chat"])
     type: str = Field(description="The engine inside.", examples=["vllm"])
     runtime: str = Field(description="What starts it.", examples=["docker"])
     models: list[str] = Field(description="Model names that lead to it.", examples=[["chat", "gpt-4o-mini"]])
-    state: Literal["stopped", "queued", "starting", "loading", "ready", "draining", "stopping", "failed"] = Field(
-        description="Where its replica is in its life.", examples=["ready"]
+    state: StateName = Field(
+        description="Where that replica is in its life that is nearest to serving.", examples=["ready"]
     )
     doing: str = Field(description="What a start is doing, or what it waits for.", examples=["pulling image, 41 %"])
-    in_flight: int = Field(description="Requests on its replica.", examples=[3])
+    in_flight: int = Field(description="Requests on its replicas.", examples=[3])
     waiting: int = Field(description="Requests that wait for it.", examples=[0])
     busy: bool = Field(description="Its engine works though no request may be open.", examples=[False])
     pinned: bool = Field(description="Never evicted, never stopped for being idle.", examples=[False])
@@ -86,6 +98,7 @@ class ServiceOut(Wire):
     idle_for_s: float | None = Field(description="How long it has been idle, in seconds.", examples=[12.0])
     figures: FiguresOut = Field(description="What it says it needs, and what was seen of it.")
     failure: FailureOut | None = Field(description="Why its last life broke; null if it did not.")
+    replicas: list[ReplicaOut] = Field(description="Its copies by number.")
 
 
 class RequestOut(Wire):

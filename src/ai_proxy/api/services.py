@@ -10,10 +10,12 @@ from fastapi import APIRouter, Query
 
 from ai_proxy.api.dependencies import Context, ContextDep, PlaneDep, ViewDep, view_of
 from ai_proxy.api.problems import Refused
-from ai_proxy.api.schemas import NOT_FOUND, FailureOut, FiguresOut, PlacementOut, Problem, ServiceOut
+from ai_proxy.api.schemas import NOT_FOUND, FailureOut, FiguresOut, PlacementOut, Problem, ReplicaOut, ServiceOut
 from ai_proxy.control.plane import View
 from ai_proxy.errors import ProxyError, StartFailed
 from ai_proxy.scheduler.figures import Figures
+from ai_proxy.scheduler.scale import open_on
+from ai_proxy.scheduler.state import Live
 from ai_proxy.services.machine import State
 
 router = APIRouter(prefix="/api/v1", tags=["Services"])
@@ -105,7 +107,7 @@ async def _settled(service: str, context: Context, *, timeout_s: float | None, s
     if timeout_s is not None:
         await rest(service, context, timeout_s)
     view = view_of(service, context.plane)
-    if timeout_s is not None and starting and view.replica.state is not State.READY:
+    if timeout_s is not None and starting and view.state.state is not State.READY:
         code, cause = _why_not(view)
         raise Refused(409, code, f"{service} was not started: {cause}")
     return service_out(view, context.clock())
@@ -135,41 +137,52 @@ async def rest(service: str, context: Context, timeout_s: float) -> None:
 
 def _why_not(view: View) -> tuple[str, str]:
     """Code and cause of a start that led to nothing."""
-    replica = view.replica
-    failure = replica.failure if replica.state is State.FAILED else replica.blocked
+    service = view.state
+    failure = service.failure if service.state is State.FAILED else service.blocked
     if failure is not None:
         return failure.code, failure.message
-    verdict = f" ({replica.verdict})" if replica.verdict else ""
-    return "not_started", f"it is {replica.state}{verdict}"
+    verdict = f" ({service.verdict})" if service.verdict else ""
+    return "not_started", f"it is {service.state}{verdict}"
 
 
 def service_out(view: View, now: float) -> ServiceOut:
     """A view as the wire says it; `now` is the loop's time."""
-    replica, live = view.replica, view.replica.live
+    service, live = view.state, view.state.live
     ready_at = live.ready_at if live is not None else None
+    is_idle = any(replica.is_idle for replica in service.replicas) and not open_on(service)
     return ServiceOut(
         id=view.id,
         type=view.config.type,
         runtime=view.config.kind,
         models=list(view.config.models) if view.config.models is not None else [view.id],
-        state=replica.state.value,
-        doing=replica.verdict if replica.state is State.QUEUED else view.doing,
-        in_flight=live.open if live is not None else 0,
-        waiting=len(replica.queue),
+        state=service.state.value,
+        doing=service.verdict if service.state is State.QUEUED else view.doing,
+        in_flight=sum(replica.live.open for replica in service.replicas if replica.live is not None),
+        waiting=service.waiting,
         busy=live is not None and not live.is_idle,
         pinned=view.config.pinned,
         instance=live.instance.id if live is not None and live.instance is not None else None,
-        placement=PlacementOut(
-            devices=[device.id for device in live.placement.devices],
-            vram_mb=live.placement.vram_mb,
-            memory_mb=live.placement.memory_mb,
-        )
-        if live is not None
-        else None,
+        placement=_placement_out(live) if live is not None else None,
         ready_for_s=now - ready_at if ready_at is not None else None,
-        idle_for_s=now - live.last_used if live is not None and replica.is_idle else None,
+        idle_for_s=now - live.last_used if live is not None and is_idle else None,
         figures=_figures_out(view),
-        failure=_failure_out(replica.failure, replica.retry_at - now) if replica.failure is not None else None,
+        failure=_failure_out(service.failure, service.retry_at - now) if service.failure is not None else None,
+        replicas=[
+            ReplicaOut(
+                number=replica.number,
+                state=replica.state.value,
+                in_flight=replica.live.open if replica.live is not None else 0,
+                placement=_placement_out(replica.live) if replica.live is not None else None,
+            )
+            for replica in service.replicas
+        ],
+    )
+
+
+def _placement_out(live: Live) -> PlacementOut:
+    placement = live.placement
+    return PlacementOut(
+        devices=[device.id for device in placement.devices], vram_mb=placement.vram_mb, memory_mb=placement.memory_mb
     )
 
 

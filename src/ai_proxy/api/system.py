@@ -42,8 +42,8 @@ async def ready(plane: PlaneDep, context: ContextDep) -> ReadyOut:
     if context.closing.is_set():
         raise Refused(503, "draining", "the proxy is shutting down")
     views = plane.views()
-    states = Counter(view.replica.state.value for view in views)
-    degraded = any(view.replica.blocked is not None for view in views)
+    states = Counter(view.state.state.value for view in views)
+    degraded = any(view.state.blocked is not None for view in views)
     return ReadyOut(status="degraded" if degraded else "ready", services=dict(states))
 
 

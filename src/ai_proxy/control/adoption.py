@@ -82,11 +82,12 @@ class Adoption:
 
     def _take_over(self, instance: Instance) -> str:
         """Adopt a replica if the config still means it; else say why not."""
-        service, replica = self._scheduler.service(instance.service), self._scheduler.replica(instance.service)
-        config = self._services().get(instance.service)
-        if config is None or service is None or replica is None:
+        config, known = self._services().get(instance.service), self._scheduler.find(instance.service)
+        if config is None or known is None or instance.replica >= config.replicas.max:
             return "no service of the config needs it"
-        if service.instance is not None or replica.state is not State.STOPPED:
+        service = self._scheduler.hands_of(instance.service, instance.replica)
+        replica = self._scheduler.state.replicas.get(service.key)
+        if service.instance is not None or (replica is not None and replica.state is not State.STOPPED):
             return "its service runs elsewhere already"
         if instance.spec_hash != spec_hash(config):
             return "it was started from other settings"

@@ -49,7 +49,7 @@ class Learner:
     Args:
         learned: Where figures are kept.
         instance_of: Tells what runs as a replica, by its key.
-        on_peak: Is told the service whose footprint has grown.
+        on_news: Is told the service of which something was learned.
         clock: Monotonic seconds.
     """
 
@@ -58,12 +58,12 @@ class Learner:
         learned: Learned,
         *,
         instance_of: Callable[[str], Instance | None],
-        on_peak: Callable[[str], None],
+        on_news: Callable[[str], None],
         clock: Callable[[], float],
     ) -> None:
         self._learned = learned
         self._instance_of = instance_of
-        self._on_peak = on_peak
+        self._on_news = on_news
         self._clock = clock
         self._lives: dict[str, _Life] = {}
 
@@ -132,6 +132,7 @@ class Learner:
         if life.instance is not None:
             for model in models_of(life.instance.placement):
                 self._learned.note(life.instance.spec_hash, model, change)
+            self._on_news(life.instance.service)
 
     def _note_peaks(self, life: _Life) -> None:
         """Keep the footprint of a replica that has been ready; one that failed to load had none."""
@@ -147,7 +148,7 @@ class Learner:
             if peak_mb
         ]
         if any(news):
-            self._on_peak(life.instance.service)
+            self._on_news(life.instance.service)
 
 
 def models_of(placement: Placement) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from ai_proxy.events import Decided, Event, EventBus
 from ai_proxy.runtimes.base import Exit, Instance, InstanceSpec, Progress, Runtime
 from ai_proxy.scheduler.ledger import Demand, Ledger
 from ai_proxy.scheduler.scheduler import Scheduler
-from ai_proxy.scheduler.state import ServiceSpec
+from ai_proxy.scheduler.spec import ServiceSpec
 from ai_proxy.services.service import Service
 
 PREFIX = "lease:"
@@ -165,7 +165,8 @@ class Leases:
         lease, room = _new_id(wish.name), Room(wish.pids)
         key = PREFIX + lease
         self._reasons[key] = ""
-        self._scheduler.add(self._make(key, _CONFIG, room), ServiceSpec(key, demand, pinned=True))
+        spec = ServiceSpec(key, demand, pinned=True, lease=True)
+        self._scheduler.add(spec, lambda _: self._make(key, _CONFIG, room))
         try:
             async with asyncio.timeout(wish.wait_s):
                 placement = await self._placed(key, room)

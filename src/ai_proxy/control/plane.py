@@ -5,9 +5,9 @@ the management API and the signals act on. It decides nothing about rooms and wa
 """
 
 import asyncio
-import dataclasses
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Never
 
 from ai_proxy.config.diff import Change, diff, spec_hash
@@ -25,11 +25,11 @@ from ai_proxy.events import ConfigApplied, ConfigRefused, EventBus, Progress
 from ai_proxy.inventory.monitor import Monitor
 from ai_proxy.routing.nearest import advice, shown
 from ai_proxy.runtimes.base import Instance, Runtime
-from ai_proxy.scheduler.figures import Figures, with_learned
+from ai_proxy.scheduler.figures import Figures
 from ai_proxy.scheduler.measured import Measured
 from ai_proxy.scheduler.scheduler import Scheduler
-from ai_proxy.scheduler.spec import spec_of
-from ai_proxy.scheduler.state import Replica, ServiceSpec
+from ai_proxy.scheduler.spec import ServiceSpec, spec_of
+from ai_proxy.scheduler.state import ServiceState
 from ai_proxy.services.machine import State
 from ai_proxy.services.probe import Probe
 from ai_proxy.services.service import Service
@@ -45,7 +45,7 @@ class UnknownService(Exception):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A service as an operator sees it; `replica` is read at once and not kept.
+    """A service as an operator sees it; `state` is read at once and not kept.
 
     Attributes:
         id: The service.
@@ -57,7 +57,7 @@ class View:
 
     id: str
     config: ServiceConfig
-    replica: Replica
+    state: ServiceState
     doing: str
     figures: Figures | None = None
 
@@ -112,7 +112,7 @@ class ControlPlane:
         self.scheduler = scheduler
         self.devices = devices
         self.learned = learned
-        self.learner = Learner(learned, instance_of=self._instance_of, on_peak=self._relearn, clock=clock)
+        self.learner = Learner(learned, instance_of=self._instance_of, on_news=self._relearn, clock=clock)
         self.measuring = Measuring(monitor, occupants=self._occupants, tell=self._measured)
         self.history = History()
         self.leases = Leases(
@@ -239,13 +239,14 @@ class ControlPlane:
             UnknownService: The config has none of this id.
         """
         self._known(service)
-        hands = self.scheduler.service(service)
-        return None if hands is None else hands.logs(follow=follow)
+        hands = self.scheduler.hands(service)
+        running = [each for each in hands if each.instance is not None]
+        return running[0].logs(follow=follow) if running else None
 
     def state_of(self, service: str) -> State:
-        """Where a service's replica is in its life; STOPPED for one that is not known."""
-        replica = self.scheduler.replica(service)
-        return State.STOPPED if replica is None else replica.state
+        """Where that replica of a service is that is nearest to serving; STOPPED for a service that is not known."""
+        found = self.scheduler.find(service)
+        return State.STOPPED if found is None else found.state
 
     # Reload
 
@@ -279,7 +280,7 @@ class ControlPlane:
             self._configure(service, new.services[service], replace=service in change.restarts)
         for service in change.added:
             # One that was removed a moment ago may still be draining: it goes on under its new settings.
-            if self.scheduler.service(service) is None:
+            if self.scheduler.find(service) is None:
                 self._add(service, new.services[service])
             else:
                 self._configure(service, new.services[service], replace=True)
@@ -291,13 +292,19 @@ class ControlPlane:
 
     def _add(self, service: str, config: ServiceConfig) -> None:
         driver = self._driver(config.kind)
-        self.scheduler.add(self._hands(service, config, driver.runtime), self._spec(service, config))
+        self.scheduler.add(self._spec(service, config), partial(self._make, service))
+        self._relearn(service)
         if not driver.adoption.is_over:
             driver.adoption.hold(service)
-        if config.preload:
+        if config.preload or config.replicas.min:
             self.scheduler.start(service)
 
-    def _hands(self, service: str, config: ServiceConfig, runtime: Runtime) -> Service:
+    def _make(self, service: str, number: int) -> Service:
+        """The hands of one replica of a service, with the settings in force."""
+        config = self.config.services[service]
+        return self._hands(service, config, self._driver(config.kind).runtime, number)
+
+    def _hands(self, service: str, config: ServiceConfig, runtime: Runtime, number: int = 0) -> Service:
         return Service(
             service,
             config,
@@ -306,46 +313,47 @@ class ControlPlane:
             owner=self.scheduler,
             progress=self._progress,
             drain_timeout_s=self.config.server.drain_timeout_s,
+            replica=number,
             released=self.measuring.released,
         )
 
     def _configure(self, service: str, config: ServiceConfig, *, replace: bool) -> None:
-        hands = self.scheduler.service(service)
-        if hands is None:
+        hands = self.scheduler.hands(service)
+        if not hands:
             return
-        driver, former = self._driver(config.kind), hands.config
-        hands.configure(config, driver.runtime)
+        driver, former = self._driver(config.kind), hands[0].config
+        for each in hands:
+            each.configure(config, driver.runtime)
         # Nothing may start between the two: neither on a runtime that has not told what runs, nor by the old settings.
         if not driver.adoption.is_over:
             driver.adoption.hold(service)
         self.scheduler.configure(self._spec(service, config), replace=replace)
+        self._relearn(service)
         if driver.adoption.is_over:
             self.scheduler.release(service)
-        if config.preload and (replace or not former.preload):
+        if (config.preload or config.replicas.min) and (replace or not (former.preload or former.replicas.min)):
             self.scheduler.start(service)
 
     def _spec(self, service: str, config: ServiceConfig) -> ServiceSpec:
-        """What the scheduler needs to know of a service, what was learned of it included."""
+        """What the scheduler needs to know of a service."""
         self._hashes[service] = spec_hash(config)
-        spec = spec_of(service, config, self.devices)
-        figures, headroom_mb = self.learned.over_all(self._hashes[service]), self.config.scheduling.headroom_mb
-        return dataclasses.replace(spec, demand=with_learned(spec.demand, figures, self.devices, headroom_mb))
+        return spec_of(service, config, self.devices)
 
     def _relearn(self, service: str) -> None:
-        """Place a service by its footprint from now on, where its config left that to be learned."""
-        config = self.config.services.get(service)
-        if config is not None and config.resources.vram_required_mb == "auto":
-            self.scheduler.configure(self._spec(service, config), replace=False)
+        """Have a service placed, weighed and awaited by what was learned of it."""
+        if (found := self._hashes.get(service)) is not None and self.scheduler.find(service) is not None:
+            self.scheduler.recall(service, self.learned.over_all(found) or Figures())
 
     def _occupants(self) -> Mapping[str, Service]:
         holders = self.scheduler.state.ledger.held
-        return {key: hands for key in holders if (hands := self.scheduler.service(key)) is not None}
+        return {key: hands for key in holders if (hands := self.scheduler.hand(key)) is not None}
 
     def _measured(self, measured: Measured) -> None:
         self.learner.measured(measured.held_mb)
+        self.scheduler.measured(measured)
 
     def _instance_of(self, key: str) -> Instance | None:
-        hands = self.scheduler.service(key)
+        hands = self.scheduler.hand(key)
         return None if hands is None else hands.instance
 
     def _driver(self, kind: RuntimeKind) -> _Driver:
@@ -377,9 +385,8 @@ class ControlPlane:
             raise UnknownService(service, self.config.services)
 
     def _view(self, service: str) -> View | None:
-        hands, replica = self.scheduler.service(service), self.scheduler.replica(service)
-        config = self.config.services.get(service)
-        if hands is None or replica is None or config is None:
+        found, config = self.scheduler.find(service), self.config.services.get(service)
+        if found is None or config is None:
             return None
-        figures = self.learned.over_all(self._hashes[service])
-        return View(service, config, replica, hands.doing, figures)
+        doing = next((each.doing for each in self.scheduler.hands(service) if each.doing), "")
+        return View(service, config, found, doing, found.figures)

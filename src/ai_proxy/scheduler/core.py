@@ -5,18 +5,20 @@ Each step ends with everything settled that can be settled now: whoever can be a
 has its error, every service that is wanted is on its way or knows what it waits for.
 """
 
-from ai_proxy.errors import CannotServe, Draining, QueueFull, WaitTimeout
+import math
+
+from ai_proxy.errors import CannotServe, Draining, NotReady, QueueFull, TooLate, WaitTimeout
+from ai_proxy.scheduler import measure, reports, scale
 from ai_proxy.scheduler import messages as do
+from ai_proxy.scheduler.measured import Measured
 from ai_proxy.scheduler.messages import Action, Event, Eviction
 from ai_proxy.scheduler.settle import settle
-from ai_proxy.scheduler.state import BUSY_RETRY_S, Live, Replica, SchedulerState, ServiceSpec, Settings, Waiter
+from ai_proxy.scheduler.spec import ServiceSpec
+from ai_proxy.scheduler.state import BUSY_RETRY_S, Live, Replica, SchedulerState, ServiceState, Settings, Waiter
 from ai_proxy.scheduler.turn import Turn
+from ai_proxy.scheduler.waits import least_wait_s
 from ai_proxy.services import machine
-from ai_proxy.services.backoff import delay_s
-from ai_proxy.services.machine import State
-
-STEADY_S = 60.0
-"""A replica that was ready for this long is started again at once when it breaks."""
+from ai_proxy.services.machine import HOLDING, State
 
 
 def step(state: SchedulerState, now: float, event: Event) -> list[Action]:
@@ -36,222 +38,224 @@ def step(state: SchedulerState, now: float, event: Event) -> list[Action]:
     return turn.actions
 
 
-def cares(state: SchedulerState, service: str, live: Live) -> bool:
+def cares(state: SchedulerState, live: Live) -> bool:
     """Tell whether closing a grant on this life needs a `Closed` event.
 
     The warm path asks this of every request, so that a step is paid for only where somebody waits.
     """
-    replica = state.replicas.get(service)
-    if replica is None or replica.live is not live:
+    replica = live.replica
+    if replica.live is not live:
         return False
-    return bool(replica.queue) or (not live.open and (bool(state.interested or state.draining) or not live.idle_armed))
+    service = replica.service
+    return bool(service.queue or service.guests) or (
+        not live.open and (bool(state.interested or state.draining) or not live.idle_armed)
+    )
 
 
 def _take(turn: Turn, event: Event) -> None:  # noqa: C901, PLR0912  # a flat dispatch, one line an event
     """Bring one event into the state."""
+    services, replicas = turn.state.services, turn.state.replicas
     match event:
         case do.Arrived(waiter):
             _arrive(turn, waiter)
         case do.Left(waiter):
             turn.dequeue(waiter)
-        case do.Closed(service):
-            if (replica := turn.state.replicas.get(service)) is not None:
-                turn.rearm_idle(replica)
-        case do.Reported():
-            _report(turn, event)
-        case do.Unhealthy(service, failure):
-            _sicken(turn, turn.state.replicas[service], failure)
-        case do.WorkTold(service, busy, asked_at):
-            _set_busy(turn, turn.state.replicas[service], busy=busy, asked_at=asked_at)
-        case do.StartAsked(service):
-            _want(turn, turn.state.replicas[service])
-        case do.StopAsked(service, reason, restart):
-            _stop(turn, turn.state.replicas[service], reason, restart=restart)
+        case do.Closed(name):
+            if (service := services.get(name)) is not None:
+                turn.rearm_idle(service)
+        case do.Crowded(name):
+            if (service := services.get(name)) is not None:
+                scale.crowd(turn, service)
+        case do.Reported(key):
+            reports.report(turn, replicas[key], event)
+        case do.Unhealthy(key, failure):
+            reports.sicken(turn, replicas[key], failure)
+        case do.WorkTold(key):
+            reports.set_busy(turn, replicas[key], event)
+        case do.StartAsked(name):
+            _want(turn, services[name])
+        case do.StopAsked(name, reason, restart):
+            _stop(turn, services[name], reason, restart=restart)
         case do.Configured(spec, replace):
             _configure(turn, spec, replace=replace)
-        case do.Removed(service):
-            _remove(turn, turn.state.replicas[service])
-        case do.Held(service, failure):
-            _hold(turn, service, failure)
-        case do.Released(service):
-            if (replica := turn.state.replicas.get(service)) is not None:
-                replica.held, replica.blocked = False, None
+        case do.Removed(name):
+            _remove(turn, services[name])
+        case do.Held(name, failure):
+            _hold(turn, name, failure)
+        case do.Released(name):
+            if (service := services.get(name)) is not None:
+                service.held, service.blocked = False, None
         case do.Tuned(settings):
             _tune(turn, settings)
+        case do.Recalled(name, figures):
+            if (service := services.get(name)) is not None:
+                measure.recall(turn.state, service, figures)
+        case Measured():
+            measure.measure(turn.state, event)
         case do.ShutDown(keep):
             _shut_down(turn, keep)
         case do.Tick():
-            for replica in turn.state.due(turn.now):
-                _look(turn, replica)
+            for service in turn.state.due(turn.now):
+                _look(turn, service)
 
 
 def _arrive(turn: Turn, waiter: Waiter) -> None:
     state = turn.state
-    replica = state.replicas.get(waiter.service)
-    if state.closing or replica is None or replica.removed:
+    service = state.services.get(waiter.service)
+    if state.closing or service is None or service.removed:
         turn.reject(waiter, Draining(f"{waiter.service} is going away", service=waiter.service))
         return
-    live = state.ready.get(waiter.service)
-    waits = live is None or live.open >= live.limit
-    if waits and (len(replica.queue) >= replica.spec.max_queue or state.waiting >= state.settings.max_queue):
-        message = f"{len(replica.queue)} requests wait for {waiter.service}, {state.waiting} in all: as many as may"
-        turn.reject(waiter, QueueFull(message, service=waiter.service, retry_after_s=BUSY_RETRY_S))
+    state.estimates.used(service.id, turn.now)
+    if (error := _why_not(turn, service, waiter)) is not None:
+        turn.reject(waiter, error)
         return
-    replica.queue[waiter.id] = waiter
+    (service.queue if waiter.may_swap else service.guests)[waiter.id] = waiter
     state.waiting += 1
-    state.interested[waiter.service] = None
-    state.arm(min(waiter.deadline, turn.claim_at(replica)), waiter.service)
+    state.interested[service.id] = None
+    state.arm(min(waiter.deadline, turn.claim_at(service)), service.id)
 
 
-def _report(turn: Turn, event: do.Reported) -> None:
-    replica = turn.state.replicas[event.service]
-    kind = event.event
-    machine.step(replica.state, kind)  # raises before anything has changed
-    if kind is machine.Event.ADOPTED and event.instance is not None:
-        replica.live = Live(event.instance.placement, replica.spec.max_in_flight)
-        turn.state.ledger.reserve(event.service, event.instance.placement)
-    if event.instance is not None and replica.live is not None:
-        replica.live.instance = event.instance
-    if kind is machine.Event.BROKE and event.failure is not None:
-        _break(turn, replica, event.failure)
-        return
-    if kind is machine.Event.GONE and replica.broken:
-        kind = machine.Event.LOST
-    elif kind is machine.Event.GONE and replica.live is not None and replica.live.ready_at is not None:
-        replica.failures = 0  # it lived and ended as it should
-    turn.move(replica, kind, str(kind))
+def _why_not(turn: Turn, service: ServiceState, waiter: Waiter) -> CannotServe | None:
+    """Why a request is not to wait at all."""
+    state, wait_s = turn.state, least_wait_s(turn.state, service, turn.now)
+    live = state.ready.get(service.id)
+    full = live is None or all(each.open >= each.limit for each in live.peers or (live,))
+    if full and (service.waiting >= service.spec.max_queue or state.waiting >= state.settings.max_queue):
+        message = f"{service.waiting} requests wait for {service.id}, {state.waiting} in all: as many as may"
+        return QueueFull(message, service=service.id, retry_after_s=BUSY_RETRY_S)
+    if not waiter.may_swap and not service.in_state(State.READY, State.LOADING, State.STARTING):
+        message = f"{service.id} is {service.state}, and this request may not have it started"
+        return NotReady(message, service=service.id, retry_after_s=wait_s or None)
+    if wait_s > waiter.deadline - turn.now:
+        message = (
+            f"{service.id} takes about {wait_s:.0f} s to be ready, and the request may wait for only "
+            f"{waiter.deadline - turn.now:.0f} s"
+        )
+        return TooLate(message, service=service.id, retry_after_s=wait_s)
+    return None
 
 
-def _break(turn: Turn, replica: Replica, failure: CannotServe) -> None:
-    """A life ended that should not have: count it, and tell those who wait for a start that failed."""
-    live = replica.live
-    steady = live is not None and live.ready_at is not None and turn.now - live.ready_at >= STEADY_S
-    _blame(turn, replica, failure, steady=steady)
-    turn.move(replica, machine.Event.BROKE, failure.message)
-    if not steady:
-        replica.wanted_since = None
-        turn.reject_all(replica, failure, max(replica.retry_at - turn.now, 0.0))
+def _want(turn: Turn, service: ServiceState) -> None:
+    service.failures, service.retry_at = 0, 0.0
+    if service.id not in turn.state.ready and service.wanted_since == math.inf and not turn.state.closing:
+        service.wanted_since = turn.now
+        turn.state.interested[service.id] = None
+        turn.state.arm(turn.claim_at(service), service.id)
 
 
-def _sicken(turn: Turn, replica: Replica, failure: CannotServe) -> None:
-    """A replica stopped answering its health check: it takes nothing new, and is replaced when it is idle."""
-    if replica.state in {State.READY, State.DRAINING}:
-        _blame(turn, replica, failure, steady=False)
-        turn.retire(replica, failure.message)
-
-
-def _blame(turn: Turn, replica: Replica, failure: CannotServe, *, steady: bool) -> None:
-    """Note why a life ends and when the next may begin; what is found of it later is but an echo."""
-    if replica.broken:
-        return
-    replica.failures = 0 if steady else replica.failures + 1
-    replica.retry_at = turn.now if steady else turn.now + delay_s(replica.failures, turn.state.random.random())
-    replica.failure, replica.broken = failure, True
-
-
-def _set_busy(turn: Turn, replica: Replica, *, busy: bool, asked_at: float) -> None:
-    live = replica.live
-    if live is None:
-        return
-    if busy:
-        live.last_used = turn.now
-    elif live.busy:
-        live.last_used = max(live.last_used, asked_at)
-    live.busy, live.asked = busy, live.asked and busy and not live.open
-    if not busy:
-        live.rested_at = asked_at
-    turn.rearm_idle(replica)
-
-
-def _want(turn: Turn, replica: Replica) -> None:
-    replica.failures, replica.retry_at = 0, 0.0
-    if replica.state is not State.READY and replica.wanted_since is None and not turn.state.closing:
-        replica.wanted_since = turn.now
-        turn.state.interested[replica.spec.id] = None
-        turn.state.arm(turn.claim_at(replica), replica.spec.id)
-
-
-def _stop(turn: Turn, replica: Replica, reason: str, *, restart: bool) -> None:
-    replica.wanted_since = None
+def _stop(turn: Turn, service: ServiceState, reason: str, *, restart: bool) -> None:
+    service.wanted_since = math.inf
     if not restart:
-        turn.reject_all(replica, Draining(f"{replica.spec.id} was stopped: {reason}"), BUSY_RETRY_S)
-    if replica.state is State.FAILED:
-        turn.move(replica, machine.Event.RESET, reason)
-    turn.retire(replica, reason)
+        turn.reject_all(service, Draining(f"{service.id} was stopped: {reason}"), BUSY_RETRY_S)
+    for replica in list(service.replicas):
+        if replica.state is State.FAILED:
+            turn.move(replica, machine.Event.RESET, reason)
+        turn.retire(replica, reason)
     if restart:
-        _want(turn, replica)
+        _want(turn, service)
 
 
 def _configure(turn: Turn, spec: ServiceSpec, *, replace: bool) -> None:
-    replica = turn.state.replicas.setdefault(spec.id, Replica(spec))
-    replica.spec, replica.removed = spec, False
-    if replica.live is not None:
-        replica.live.limit = spec.max_in_flight
-        turn.rearm_idle(replica)
+    state = turn.state
+    service = state.services.get(spec.id)
+    if service is None:
+        service = state.services[spec.id] = ServiceState(spec)
+        state.replicas[spec.id] = service.replicas[0]
+    _relate(state, service.spec, spec)
+    service.spec, service.removed = spec, False
+    measure.weigh(state, service)
+    for replica in service.replicas:
+        if replica.live is not None:
+            replica.live.limit = spec.max_in_flight
+    if service.id in state.ready:
+        turn.list_ready(service)
+    turn.rearm_idle(service)
     if replace:
-        replica.failures, replica.retry_at, replica.failure = 0, 0.0, None
-        turn.retire(replica, "its settings changed")
+        service.failures, service.retry_at, service.failure = 0, 0.0, None
+        for replica in list(service.replicas):
+            turn.retire(replica, "its settings changed")
 
 
-def _remove(turn: Turn, replica: Replica) -> None:
-    replica.removed = True
-    replica.wanted_since = None
-    turn.reject_all(replica, Draining(f"{replica.spec.id} was removed from the config"), None)
-    turn.retire(replica, "removed from the config")
-    turn.forget(replica)
+def _relate(state: SchedulerState, old: ServiceSpec, new: ServiceSpec) -> None:
+    """Note in both directions what a service says of others."""
+    for name in old.requires:
+        state.dependents.get(name, set()).discard(old.id)
+    for name in old.conflicts:
+        state.opponents.get(name, set()).discard(old.id)
+    for name in new.requires:
+        state.dependents.setdefault(name, set()).add(new.id)
+    for name in new.conflicts:
+        state.opponents.setdefault(name, set()).add(new.id)
 
 
-def _hold(turn: Turn, service: str, failure: CannotServe | None) -> None:
-    replica = turn.state.replicas.get(service)
-    if replica is None:
+def _remove(turn: Turn, service: ServiceState) -> None:
+    service.removed = True
+    service.wanted_since = math.inf
+    turn.reject_all(service, Draining(f"{service.id} was removed from the config"), None)
+    for replica in list(service.replicas):
+        turn.retire(replica, "removed from the config")
+        turn.forget(replica)
+
+
+def _hold(turn: Turn, name: str, failure: CannotServe | None) -> None:
+    service = turn.state.services.get(name)
+    if service is None:
         return
-    replica.held, replica.blocked = True, failure
-    if replica.state is State.QUEUED:
+    service.held, service.blocked = True, failure
+    for replica in service.in_state(State.QUEUED):
         turn.move(replica, machine.Event.UNWANTED, "what its runtime runs is not known yet")
 
 
 def _tune(turn: Turn, settings: Settings) -> None:
     turn.state.settings = settings
-    for service in turn.state.interested:
-        turn.watch_wait(turn.state.replicas[service])
+    for name in turn.state.interested:
+        turn.watch_wait(turn.state.services[name])
 
 
 def _shut_down(turn: Turn, keep: frozenset[str]) -> None:
     turn.state.closing = True
     turn.state.ready.clear()
-    for replica in list(turn.state.replicas.values()):
-        replica.wanted_since = None
-        turn.reject_all(replica, Draining("the proxy is shutting down"), BUSY_RETRY_S)
-        if replica.spec.id not in keep and replica.state is not State.STOPPING:
-            turn.end(replica, "the proxy is shutting down")
+    for service in list(turn.state.services.values()):
+        service.wanted_since = math.inf
+        turn.reject_all(service, Draining("the proxy is shutting down"), BUSY_RETRY_S)
+        for replica in list(service.replicas):
+            if service.id not in keep and replica.state is not State.STOPPING:
+                turn.end(replica, "the proxy is shutting down")
 
 
-def _look(turn: Turn, replica: Replica) -> None:
+def _look(turn: Turn, service: ServiceState) -> None:
     """A service's time has come: waiters may have waited for too long, an idle replica may have idled enough."""
-    for waiter in [w for w in replica.queue.values() if w.deadline <= turn.now]:
+    for waiter in [waiter for waiter in service.waiters if waiter.deadline <= turn.now]:
         turn.dequeue(waiter)
-        turn.reject(waiter, _timeout(turn, replica, waiter))
-    turn.watch_wait(replica)
-    _idle_out(turn, replica)
+        turn.reject(waiter, _timeout(turn, service, waiter))
+    turn.watch_wait(service)
+    if service.spec.max_replicas > 1:
+        scale.review(turn, service)
+    if not service.spec.pinned:
+        for replica in service.in_state(State.READY, State.SLEEPING):
+            _idle_out(turn, replica)
 
 
 def _idle_out(turn: Turn, replica: Replica) -> None:
-    live, timeout_s = replica.live, replica.spec.idle_timeout_s
+    live, spec = replica.live, replica.service.spec
+    timeout_s = spec.idle_timeout_s
     if live is None or timeout_s is None or live.open or turn.now < live.last_used + timeout_s:
-        turn.rearm_idle(replica)
-    elif replica.spec.pinned or replica.state is not State.READY:
+        turn.rearm_idle(replica.service)
+    elif replica.waking or len(replica.service.in_state(*HOLDING)) <= spec.min_replicas:
         return
-    elif live.is_idle:
-        turn.move(replica, machine.Event.UNWANTED, f"idle for {turn.now - live.last_used:.0f} s", Eviction.IDLE)
+    elif live.is_idle or replica.state is State.SLEEPING:
+        reason = f"idle for {turn.now - live.last_used:.0f} s"
+        turn.move(replica, machine.Event.UNWANTED, reason, Eviction.IDLE)
     else:
-        turn.doubt(replica.spec.id, live)
+        turn.doubt(live)
 
 
-def _timeout(turn: Turn, replica: Replica, waiter: Waiter) -> WaitTimeout:
-    waited_s = turn.now - waiter.since
-    if replica.state is State.READY and replica.live is not None:
-        message = f"{replica.spec.id} was full for {waited_s:.0f} s: its limits.max_in_flight is {replica.live.limit}"
+def _timeout(turn: Turn, service: ServiceState, waiter: Waiter) -> WaitTimeout:
+    waited_s, state = turn.now - waiter.since, service.state
+    if (live := turn.state.ready.get(service.id)) is not None:
+        message = f"{service.id} was full for {waited_s:.0f} s: its limits.max_in_flight is {live.limit}"
     else:
-        why = f" ({replica.verdict})" if replica.verdict and replica.state is State.QUEUED else ""
-        message = f"{replica.spec.id} was not ready within {waited_s:.0f} s: it is {replica.state}{why}"
-    return WaitTimeout(message, service=replica.spec.id, retry_after_s=BUSY_RETRY_S)
+        waits = any(replica.waits_for_room for replica in service.replicas)
+        why = f" ({service.verdict})" if service.verdict and waits else ""
+        message = f"{service.id} was not ready within {waited_s:.0f} s: it is {state}{why}"
+    return WaitTimeout(message, service=service.id, retry_after_s=BUSY_RETRY_S)

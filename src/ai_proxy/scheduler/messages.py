@@ -1,15 +1,20 @@
 """What the scheduler's core is told and what it asks for: the events and the actions of `core.step`.
 
-Plain data. An event says what happened; an action says what the driver has to carry out, in the order given.
+Plain data. An event says what happened; an action says what the driver has to carry out, in the order given. What is
+said of a replica carries its key: the service's id for the first, `id#1` and so on for the others.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ai_proxy.devices import Placement
 from ai_proxy.errors import CannotServe
 from ai_proxy.runtimes.base import Instance
-from ai_proxy.scheduler.state import Live, ServiceSpec, Settings, Waiter
+from ai_proxy.scheduler.figures import Figures
+from ai_proxy.scheduler.measured import Measured
+from ai_proxy.scheduler.spec import ServiceSpec
+from ai_proxy.scheduler.state import Live, Settings, Waiter
 from ai_proxy.services import machine
 
 
@@ -35,20 +40,32 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
-class Reported:
-    """What a service's task found: an event of its machine."""
+class Crowded:
+    """A ready service has more requests than its replicas should have."""
 
     service: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What a replica's task found: an event of its machine.
+
+    Attributes:
+        leftovers: What a replica that is gone left behind on devices, in MiB by UUID.
+    """
+
+    replica: str
     event: machine.Event
     instance: Instance | None = None
     failure: CannotServe | None = None
+    leftovers: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Unhealthy:
     """A ready replica no longer answers its health check."""
 
-    service: str
+    replica: str
     failure: CannotServe
 
 
@@ -56,7 +73,7 @@ class Unhealthy:
 class WorkTold:
     """An engine told whether it works, asked at a time."""
 
-    service: str
+    replica: str
     busy: bool
     asked_at: float
 
@@ -119,6 +136,14 @@ class Tuned:
 
 
 @dataclass(frozen=True, slots=True)
+class Recalled:
+    """What was measured of a service's former lives."""
+
+    service: str
+    figures: Figures
+
+
+@dataclass(frozen=True, slots=True)
 class ShutDown:
     """The proxy ends: nobody is admitted any more, and all but `keep` are stopped."""
 
@@ -131,25 +156,40 @@ class Tick:
 
 
 type Event = (
-    Arrived | Left | Closed | Reported | Unhealthy | WorkTold | StartAsked | StopAsked
-    | Configured | Removed | Held | Released | Tuned | ShutDown | Tick
+    Arrived | Left | Closed | Crowded | Reported | Unhealthy | WorkTold | StartAsked | StopAsked
+    | Configured | Removed | Held | Released | Tuned | Recalled | Measured | ShutDown | Tick
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Carry out an action of a service's machine."""
+    """Carry out an action of a replica's machine; `level` is how deep it sleeps, where it is to sleep or to wake."""
 
-    service: str
+    replica: str
     action: machine.Action
     placement: Placement
+    level: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Do what can be done for a start while its room is still held by others."""
+
+    replica: str
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
     """Have an engine tell at once whether it works: somebody needs its room."""
 
-    service: str
+    replica: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hurry:
+    """A claim waits for what is open on a replica: none of it may last longer than `scheduling.max_request_s`."""
+
+    replica: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,13 +218,22 @@ class Eviction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A replica changed its state; `eviction` says so where it has to leave for others."""
+    """A replica changed its state.
 
+    Attributes:
+        eviction: Why it has to leave, where nothing is wrong with it.
+        beneficiary: The service that gets its room, where it leaves for one.
+        level: How deep it sleeps, if it does.
+    """
+
+    replica: str
     service: str
     previous: machine.State
     state: machine.State
     reason: str
     eviction: Eviction | None = None
+    beneficiary: str | None = None
+    level: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +247,9 @@ class Explained:
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """A removed service has stopped; nothing is known of it any more."""
+    """A replica has stopped for good: its service was removed, or needs one less."""
 
-    service: str
+    replica: str
 
 
-type Action = Run | Ask | Admit | Reject | Moved | Explained | Forgotten
+type Action = Run | Prepare | Ask | Hurry | Admit | Reject | Moved | Explained | Forgotten

@@ -11,40 +11,26 @@ from collections.abc import Callable, Iterable
 from itertools import count
 
 from ai_proxy.errors import CannotServe
-from ai_proxy.events import Decided, Event, EventBus, ServiceChanged
+from ai_proxy.events import Decided, Event, EventBus, RequestAnswered, RequestWaited, ServiceChanged
 from ai_proxy.gate import RequestInfo
 from ai_proxy.runtimes.base import Instance
 from ai_proxy.scheduler import core
 from ai_proxy.scheduler import messages as do
-from ai_proxy.scheduler.state import Live, Replica, SchedulerState, ServiceSpec, Settings, Waiter
+from ai_proxy.scheduler.balance import choose
+from ai_proxy.scheduler.figures import Figures
+from ai_proxy.scheduler.grants import Grants, OpenGrant
+from ai_proxy.scheduler.measured import Measured
+from ai_proxy.scheduler.place import consider
+from ai_proxy.scheduler.planner import Plan
+from ai_proxy.scheduler.spec import ServiceSpec
+from ai_proxy.scheduler.state import Live, SchedulerState, ServiceState, Settings, Waiter
 from ai_proxy.services import machine
 from ai_proxy.services.owner import Leftovers
 from ai_proxy.services.service import Service
 from ai_proxy.transport.origin import Origin
 
-
-class OpenGrant:
-    """The right to send one request to one replica."""
-
-    __slots__ = ("_live", "_scheduler", "base_path", "origin", "request")
-
-    def __init__(
-        self, scheduler: "Scheduler", request: RequestInfo, live: Live, origin: Origin, base_path: bytes
-    ) -> None:
-        self.origin = origin
-        self.base_path = base_path
-        self.request = request
-        self._scheduler = scheduler
-        self._live: Live | None = live
-
-    def __repr__(self) -> str:
-        return f"<OpenGrant {self.request.id} on {self.origin}{'' if self._live else ', closed'}>"
-
-    def close(self) -> None:
-        """Give the right back; idempotent."""
-        live, self._live = self._live, None
-        if live is not None:
-            self._scheduler._release(self, live)  # noqa: SLF001  # the two are one piece
+USE_GAP_S = 1.0
+"""Requests closer to each other than this are one use of a service: what counts is when it is needed again."""
 
 
 class Scheduler:
@@ -76,13 +62,15 @@ class Scheduler:
         self._on_gone = on_gone
         self._quiet = quiet
 
-        self._services: dict[str, Service] = {}
+        self._makers: dict[str, Callable[[int], Service]] = {}
+        self._hands: dict[str, Service] = {}
         self._doors: dict[str, tuple[Origin, bytes]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
         self._generations = count(1)
 
         self._waiter_ids = count(1)
         self._waiting: dict[int, tuple[asyncio.Future[OpenGrant], RequestInfo]] = {}
-        self._grants: dict[OpenGrant, None] = {}
+        self._grants = Grants(self._closed)
         self._settling: dict[str, list[asyncio.Future[None]]] = {}
 
         self._inbox: deque[do.Event] = deque()
@@ -91,17 +79,26 @@ class Scheduler:
         self._timer_at = math.inf
 
     def __repr__(self) -> str:
-        return f"<Scheduler {len(self._grants)} open, {len(self._waiting)} waiting: {self.state!r}>"
+        return f"<Scheduler {len(self._grants.open)} open, {len(self._waiting)} waiting: {self.state!r}>"
 
     # The gate
 
     def try_admit(self, request: RequestInfo) -> OpenGrant | None:
         """Grant at once if the service is ready and takes more; else None."""
         live = self.state.ready.get(request.service)
-        if live is None or live.open >= live.limit:
+        if live is None:
             return None
+        if live.peers:
+            live = choose(live.peers, request.affinity, self.state.random.random)
+        if live.open >= live.limit:
+            return None
+        if not live.open and request.since - live.last_used > USE_GAP_S:
+            self.state.estimates.used(request.service, self._clock())
         live.open += 1
-        return self._grant(request, live)
+        grant = self._grant(request, live)
+        if live.open > live.crowded_above:
+            self._step(do.Crowded(request.service))
+        return grant
 
     async def admit(self, request: RequestInfo) -> OpenGrant:
         """Grant as soon as the service is ready, starting it if need be.
@@ -114,43 +111,50 @@ class Scheduler:
         waiter = self._waiter(request)
         future: asyncio.Future[OpenGrant] = asyncio.get_running_loop().create_future()
         self._waiting[waiter.id] = (future, request)
+        arrived_at = self._wall_clock() - (waiter.since - request.since)
+        self._publish(RequestWaited(self._wall_clock(), request.id, request.service, arrived_at))
         self._step(do.Arrived(waiter))
+        outcome = "left"
         try:
-            return await future
+            grant = await future
+        except CannotServe as error:
+            outcome = error.code
+            raise
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
                 future.result().close()
             else:
                 self._step(do.Left(waiter))
             raise
+        else:
+            outcome = "admitted"
+            return grant
         finally:
             self._waiting.pop(waiter.id, None)
+            waited_s = self._clock() - waiter.since
+            self._publish(RequestAnswered(self._wall_clock(), request.id, request.service, outcome, waited_s))
 
     def requests(self) -> Iterable[tuple[RequestInfo, bool]]:
         """Every request in the house, and whether it has its grant."""
         yield from ((request, False) for _, request in self._waiting.values())
-        yield from ((grant.request, True) for grant in self._grants)
+        yield from ((grant.request, True) for grant in self._grants.open)
 
     def _waiter(self, request: RequestInfo) -> Waiter:
         now = self._clock()
-        replica = self.state.replicas.get(request.service)
-        max_wait_s = request.max_wait_s
-        if max_wait_s is None:
-            max_wait_s = replica.spec.max_wait_s if replica is not None else 0.0
-        return Waiter(next(self._waiter_ids), request.service, now, now + max_wait_s)
+        service = self.state.services.get(request.service)
+        max_wait_s = service.spec.max_wait_s if service is not None else 0.0
+        if request.max_wait_s is not None:
+            max_wait_s = min(request.max_wait_s, max_wait_s)
+        return Waiter(next(self._waiter_ids), request.service, now, now + max_wait_s, request.may_swap)
 
     def _grant(self, request: RequestInfo, live: Live) -> OpenGrant:
-        origin, base_path = self._doors[request.service]
-        grant = OpenGrant(self, request, live, origin, base_path)
-        self._grants[grant] = None
-        return grant
+        return self._grants.give(request, live, *self._doors[live.replica.key])
 
-    def _release(self, grant: OpenGrant, live: Live) -> None:
-        del self._grants[grant]
+    def _closed(self, request: RequestInfo, live: Live) -> None:
         live.open -= 1
         live.last_used = self._clock()
-        if core.cares(self.state, grant.request.service, live):
-            self._step(do.Closed(grant.request.service))
+        if core.cares(self.state, live):
+            self._step(do.Closed(request.service))
 
     # The owner of services
 
@@ -161,13 +165,14 @@ class Scheduler:
         *,
         instance: Instance | None = None,
         failure: CannotServe | None = None,
-        leftovers: Leftovers | None = None,  # noqa: ARG002  # the ledger frees what its holder gave up
+        leftovers: Leftovers | None = None,
     ) -> None:
-        """Take what happened to a replica."""
+        """Take what happened to a replica; `service` is its key."""
         if instance is not None:
             origin = Origin(instance.scheme, instance.host, instance.port, next(self._generations))
             self._doors[service] = (origin, instance.base_path.encode())
-        self._step(do.Reported(service, event, instance, failure))
+        left = leftovers.held_mb if leftovers is not None else {}
+        self._step(do.Reported(service, event, instance, failure, left))
 
     def report_unhealthy(self, service: str, failure: CannotServe) -> None:
         """Take that a ready replica no longer answers its health check."""
@@ -186,17 +191,35 @@ class Scheduler:
 
     # The control plane
 
-    def replica(self, service: str) -> Replica | None:
+    def find(self, service: str) -> ServiceState | None:
         """What is known of a service; to be read, not kept."""
-        return self.state.replicas.get(service)
+        return self.state.services.get(service)
 
-    def service(self, service: str) -> Service | None:
-        """The hands of a service."""
-        return self._services.get(service)
+    def hands(self, service: str) -> list[Service]:
+        """The hands of a service's replicas, the first replica's first."""
+        state = self.state.services.get(service)
+        return [] if state is None else [self._hands[each.key] for each in state.replicas if each.key in self._hands]
 
-    def add(self, service: Service, spec: ServiceSpec) -> None:
-        """Take a new service under control."""
-        self._services[service.id] = service
+    def hand(self, key: str) -> Service | None:
+        """The hands of a replica, by its key."""
+        return self._hands.get(key)
+
+    def hands_of(self, service: str, number: int) -> Service:
+        """The hands of one replica; they are made if there are none."""
+        key = f"{service}#{number}" if number else service
+        if key not in self._hands:
+            self._hands[key] = self._makers[service](number)
+        return self._hands[key]
+
+    def add(self, spec: ServiceSpec, make: Callable[[int], Service]) -> None:
+        """Take a new service under control.
+
+        Args:
+            spec: What is to be known of it.
+            make: Makes the hands of its replica with a number.
+        """
+        self._makers[spec.id] = make
+        self.hands_of(spec.id, 0)
         self._step(do.Configured(spec))
 
     def configure(self, spec: ServiceSpec, *, replace: bool) -> None:
@@ -227,6 +250,18 @@ class Scheduler:
         """Treat those who wait, from now on, as other settings say."""
         self._step(do.Tuned(settings))
 
+    def recall(self, service: str, figures: Figures) -> None:
+        """Go by what was measured of a service from now on."""
+        self._step(do.Recalled(service, figures))
+
+    def measured(self, event: Measured) -> None:
+        """Take what the devices say of themselves."""
+        self._step(event)
+
+    def consider(self, service: str) -> Plan:
+        """What would be done if a service was to start now."""
+        return consider(self.state, self._clock(), self.state.services[service])
+
     async def settled(self, service: str) -> None:
         """Wait until a service has come to rest: stopped, ready, failed, or wanted of a runtime that does not answer.
 
@@ -242,16 +277,19 @@ class Scheduler:
         """Admit nobody any more and stop everything but `keep`. The caller sets the deadline."""
         kept = frozenset(keep)
         self._step(do.ShutDown(kept))
-        for service in [service for service in self._services if service not in kept]:
+        for service in [service for service in self._makers if service not in kept]:
             await self.settled(service)
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End the timer and the services' tasks; replicas are left as they are."""
+        """End the timers and the services' tasks; replicas are left as they are."""
         if self._timer is not None:
             self._timer.cancel()
-        for service in list(self._services.values()):
-            await service.aclose()
+        self._grants.close()
+        for hands in list(self._hands.values()):
+            await hands.aclose()
+        if self._closing:
+            await asyncio.wait(self._closing)
 
     # Turns
 
@@ -273,12 +311,19 @@ class Scheduler:
                 if not future.done():
                     future.set_result(None)
 
-    def _carry_out(self, action: do.Action) -> None:
+    def _carry_out(self, action: do.Action) -> None:  # noqa: C901, PLR0912  # a flat dispatch, one case an action
         match action:
-            case do.Run(service, work, placement):
-                self._services[service].run(work, placement)
-            case do.Ask(service):
-                self._services[service].ask()
+            case do.Run(key, work, placement, level):
+                replica = self.state.replicas[key]
+                self.hands_of(replica.service.id, replica.number).run(work, placement, level)
+            case do.Prepare(key):
+                replica = self.state.replicas[key]
+                self.hands_of(replica.service.id, replica.number).prepare()
+            case do.Ask(key):
+                self._hands[key].ask()
+            case do.Hurry(key):
+                if (hurried := self.state.replicas[key].live) is not None:
+                    self._grants.hurry(hurried, self.state.settings.max_request_s)
             case do.Admit(waiter, live):
                 future, request = self._waiting.pop(waiter.id)
                 grant = self._grant(request, live)
@@ -290,27 +335,51 @@ class Scheduler:
                 future, _ = self._waiting.pop(waiter.id)
                 if not future.done():
                     future.set_exception(error)
-            case do.Moved(service, previous, state, reason, eviction):
-                self._moved(service, state)
-                self._publish(ServiceChanged(self._wall_clock(), service, state, previous, reason, eviction))
+            case do.Moved():
+                self._moved(action)
             case do.Explained(service, verdict, reason):
                 self._publish(Decided(self._wall_clock(), service, verdict, reason))
-            case do.Forgotten(service):
-                self._services.pop(service)
+            case do.Forgotten(key):
+                self._forget(key)
 
-    def _moved(self, service: str, state: machine.State) -> None:
+    def _moved(self, move: do.Moved) -> None:
         """A replica that stops leads nowhere: its idle connections go at once."""
-        if state is machine.State.STOPPING and (door := self._doors.pop(service, None)) is not None:
+        if move.state is machine.State.STOPPING and (door := self._doors.pop(move.replica, None)) is not None:
             self._on_gone(door[0])
+        if move.state is machine.State.STOPPED and move.previous is machine.State.QUEUED:
+            self._hands[move.replica].call_off()
+        self._publish(
+            ServiceChanged(
+                self._wall_clock(),
+                move.replica,
+                move.state,
+                move.previous,
+                move.reason,
+                move.eviction,
+                move.beneficiary,
+                move.level,
+            )
+        )
+
+    def _forget(self, key: str) -> None:
+        """A replica's hands have nothing left to do; a service that is gone needs no more of them."""
+        hands = self._hands.pop(key)
+        closing = asyncio.create_task(hands.aclose(), name=f"{key}: close")
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        if hands.id not in self.state.services:
+            self._makers.pop(hands.id, None)
 
     def _publish(self, event: Event) -> None:
         self._bus.publish(event)
 
     def _is_settled(self, service: str) -> bool:
-        replica = self.state.replicas.get(service)
-        if replica is None or replica.state not in machine.SETTLED:
-            return replica is None
-        return replica.wanted_since is None or replica.blocked is not None
+        state = self.state.services.get(service)
+        if state is None:
+            return True
+        if any(replica.state not in machine.SETTLED for replica in state.replicas):
+            return state.id in self.state.ready and state.wanted_since == math.inf
+        return state.wanted_since == math.inf or state.blocked is not None
 
     def _set_timer(self) -> None:
         at = self.state.next_timer

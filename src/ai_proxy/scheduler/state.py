@@ -7,16 +7,19 @@ owner's clock in seconds (a loop's, or a simulator's); nothing here reads one.
 import heapq
 import math
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from ai_proxy.devices import Placement
 from ai_proxy.errors import CannotServe
 from ai_proxy.runtimes.base import Instance
-from ai_proxy.scheduler.ledger import Demand, Ledger
-from ai_proxy.services import machine
+from ai_proxy.scheduler.estimates import Estimates
+from ai_proxy.scheduler.figures import Figures
+from ai_proxy.scheduler.ledger import Ledger
+from ai_proxy.scheduler.spec import UNLIMITED, ServiceSpec
+from ai_proxy.services.machine import State
 
-UNLIMITED = 1 << 62
 _SPARE_TIMERS = 64
 
 BUSY_RETRY_S = 5.0
@@ -24,38 +27,18 @@ BUSY_RETRY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceSpec:
-    """What the scheduler needs to know of a service's config.
+class Waiter:
+    """A request that waits for its service.
 
     Attributes:
-        id: The service.
-        demand: What it needs to run.
-        max_in_flight: Requests on a replica at once.
-        max_queue: Requests that may wait for it; 0: it is used only when it is ready.
-        max_wait_s: How long a request may wait for it.
-        idle_timeout_s: Stopped after this long without a request; None: only when its room is needed.
-        pinned: Never evicted, never stopped for being idle.
-        tells_work: Its engine can be asked whether it works, and may work though no request is open.
+        may_swap: Others may be made to leave, and its service be started, for its sake.
     """
-
-    id: str
-    demand: Demand
-    max_in_flight: int = UNLIMITED
-    max_queue: int = 1000
-    max_wait_s: float = 600.0
-    idle_timeout_s: float | None = None
-    pinned: bool = False
-    tells_work: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Waiter:
-    """A request that waits for its service."""
 
     id: int
     service: str
     since: float
     deadline: float
+    may_swap: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -65,9 +48,14 @@ class Live:
     A grant belongs to a life, not to a service: one that outlives its replica counts for nothing any more.
 
     Attributes:
+        replica: Whose life it is.
+        placement: Its room while it is awake.
+        limit: As many grants may be open.
         open: Grants taken and not closed: the replica is busy while there are any.
-        limit: As many may be open.
+        crowded_above: With more open than this, the scheduler is told that another replica might help.
+        peers: All ready replicas of the service, this one among them; empty where it is the only one.
         last_used: When the last grant was closed.
+        placed_at: When its room was given to it: to start in, or to wake up in.
         ready_at: When it became ready; None before.
         busy: Its engine says that it works, whatever the grants say.
         rested_at: When its engine last said that it rests; what came later may have left work behind. Infinity for an
@@ -75,11 +63,17 @@ class Live:
         asked: Its engine is being asked, until it says that it rests.
         idle_armed: A timer will look whether it has been idle for long enough.
         drained_for: The service whose claim drains it.
+        level: How deep it sleeps, or falls asleep; 0: it is awake.
+        slept: It has given its room back.
     """
 
+    replica: "Replica"
     placement: Placement
     limit: int
+    placed_at: float = 0.0
     open: int = 0
+    crowded_above: int = UNLIMITED
+    peers: "tuple[Live, ...]" = ()
     last_used: float = 0.0
     ready_at: float | None = None
     busy: bool = False
@@ -87,7 +81,12 @@ class Live:
     asked: bool = False
     idle_armed: bool = True
     drained_for: str | None = None
+    level: int = 0
+    slept: bool = False
     instance: Instance | None = None
+
+    def __repr__(self) -> str:
+        return f"<Live {self.replica.key}: {self.open} open>"
 
     @property
     def is_idle(self) -> bool:
@@ -102,51 +101,160 @@ class Live:
 
 @dataclass(slots=True, eq=False)
 class Replica:
-    """A service's replica: its state, its life if it has one, and who waits for it.
+    """One copy of a service: its state, and its life if it has one.
 
     Attributes:
-        queue: Waiters by id, oldest first.
+        service: Whose copy it is.
+        number: Its number within the service, from 0.
+        broken: Its life ended, or will end, in a failure.
+        spare: It is started only where there is room, not for somebody who waits.
+        prepared: Its start was prepared while it waits for room.
+        waking: Somebody waits for it to wake up.
+    """
+
+    service: "ServiceState"
+    number: int = 0
+    state: State = State.STOPPED
+    live: Live | None = None
+    broken: bool = False
+    spare: bool = False
+    prepared: bool = False
+    waking: bool = False
+
+    def __repr__(self) -> str:
+        return f"<Replica {self.key}: {self.state}{f', {self.live.open} open' if self.live else ''}>"
+
+    @property
+    def key(self) -> str:
+        """Its name in the ledger and in all messages.
+
+        Example:
+            >>> from ai_proxy.scheduler.ledger import Demand
+            >>> service = ServiceState(ServiceSpec("chat", Demand()))
+            >>> Replica(service).key, Replica(service, 1).key
+            ('chat', 'chat#1')
+        """
+        return f"{self.service.id}#{self.number}" if self.number else self.service.id
+
+    @property
+    def is_idle(self) -> bool:
+        """It is ready, and neither a request nor a job is on it."""
+        return self.state is State.READY and self.live is not None and self.live.is_idle
+
+    @property
+    def waits_for_room(self) -> bool:
+        """It would start, or wake up, if there was room."""
+        return self.state is State.QUEUED or self.waking
+
+
+@dataclass(slots=True, eq=False)
+class ServiceState:
+    """A service: its replicas, and who waits for it.
+
+    Attributes:
+        replicas: Its replicas by number; number 0 is always among them.
+        queue: Waiters for whose sake room is made, by id, oldest first.
+        guests: Waiters that may not cause a start, by id, oldest first.
         wanted_since: Since when somebody wants it to run without sending a request (an operator, a preload).
+        required_since: Since when a service that requires it waits; infinity if none does.
+        figures: What was measured of its lives.
         failure: Why its last life broke.
         failures: How often in a row it broke.
         retry_at: Not started before this time.
         held: Not started at all for now: what its runtime runs is not known yet.
         blocked: Why nobody need wait for that: its runtime does not answer.
-        broken: Its life ended, or will end, in a failure.
         removed: It left the config: it is forgotten as soon as it has stopped.
         verdict: What the planner last said about it.
         look_at: When it will be looked at next.
+        slack_since: Since when it has one replica more than it needs.
     """
 
     spec: ServiceSpec
-    state: machine.State = machine.State.STOPPED
-    live: Live | None = None
+    replicas: list[Replica] = field(default_factory=list)
     queue: dict[int, Waiter] = field(default_factory=dict)
-    wanted_since: float | None = None
+    guests: dict[int, Waiter] = field(default_factory=dict)
+    wanted_since: float = math.inf
+    required_since: float = math.inf
+    figures: Figures = field(default_factory=Figures)
     failure: CannotServe | None = None
     failures: int = 0
     retry_at: float = 0.0
     held: bool = False
     blocked: CannotServe | None = None
-    broken: bool = False
     removed: bool = False
     verdict: str = ""
     look_at: float = math.inf
+    slack_since: float | None = None
+
+    def __post_init__(self) -> None:
+        """Number 0 exists from the start, so that a service always has a state to show."""
+        self.replicas.append(Replica(self))
 
     def __repr__(self) -> str:
-        held = f", {self.live.open} open" if self.live else ""
-        return f"<Replica {self.spec.id}: {self.state}{held}, {len(self.queue)} waiting>"
+        replicas = ", ".join(str(replica.state) for replica in self.replicas)
+        return f"<ServiceState {self.id}: {replicas}, {self.waiting} waiting>"
+
+    @property
+    def id(self) -> str:
+        """The service."""
+        return self.spec.id
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for it."""
+        return len(self.queue) + len(self.guests)
+
+    @property
+    def waiters(self) -> Iterator[Waiter]:
+        """Everybody who waits for it."""
+        yield from self.queue.values()
+        yield from self.guests.values()
 
     @property
     def interest_since(self) -> float:
-        """Since when somebody waits for it; infinity if nobody does."""
+        """Since when somebody waits for whose sake room is made; infinity if nobody does."""
         oldest = next(iter(self.queue.values())).since if self.queue else math.inf
-        return oldest if self.wanted_since is None else min(oldest, self.wanted_since)
+        return min(oldest, self.wanted_since, self.required_since)
 
     @property
-    def is_idle(self) -> bool:
-        """It is ready, and neither a request nor a job is on it."""
-        return self.state is machine.State.READY and self.live is not None and self.live.is_idle
+    def state(self) -> State:
+        """The state of the replica that is nearest to serving."""
+        return min((replica.state for replica in self.replicas), key=_NEARNESS.index)
+
+    @property
+    def live(self) -> Live | None:
+        """The life of the replica that is nearest to serving."""
+        return min(self.replicas, key=lambda replica: _NEARNESS.index(replica.state)).live
+
+    def in_state(self, *states: State) -> list[Replica]:
+        """Its replicas in one of some states."""
+        return [replica for replica in self.replicas if replica.state in states]
+
+
+_NEARNESS = (
+    State.READY, State.LOADING, State.STARTING, State.QUEUED, State.SLEEPING, State.DRAINING, State.STOPPING,
+    State.FAILED, State.STOPPED,
+)  # fmt: skip
+
+
+class Estimator(Protocol):
+    """What it costs to have a service leave: a memory of when each was used."""
+
+    def configure(self, service: str, /, *, reload_s: float, size_mb: float, weight: float) -> None:
+        """Take what a service takes to load and what room it holds."""
+        ...
+
+    def used(self, service: str, now: float, /) -> None:
+        """A service was needed, by a request that came a while after the one before."""
+        ...
+
+    def forget(self, service: str, /) -> None:
+        """A service is no more."""
+        ...
+
+    def regret(self, service: str, now: float, /) -> float:
+        """The weighed seconds that are expected to be lost if a service leaves now."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +263,8 @@ class Settings:
 
     claim_after_s: float = 30.0
     max_queue: int = 4000
+    min_residency_s: float = 0.0
+    max_request_s: float = 3600.0
 
 
 class SchedulerState:
@@ -163,59 +273,85 @@ class SchedulerState:
     Args:
         ledger: Capacities, and reservations as they are made.
         settings: Waiting and fairness.
+        estimates: What evicting a service costs.
         seed: For the jitter of back-offs.
 
     Attributes:
-        ready: The ready table: the life of each replica that takes new requests, by service; empty once closing.
+        services: All services by id.
+        replicas: All replicas by key.
+        ready: The ready table: a life that takes new requests, by service; its peers where there are several. Empty
+            once closing.
         waiting: How many requests wait, over all services.
         interested: Services somebody waits for, in the order in which that began.
-        draining: Services in DRAINING.
+        draining: Keys of the replicas in DRAINING.
+        loading: Keys of the replicas in STARTING or LOADING.
+        dependents: Services by the id of one that they require.
+        opponents: Services by the id of one that they conflict with.
     """
 
-    def __init__(self, ledger: Ledger, settings: Settings | None = None, *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        settings: Settings | None = None,
+        *,
+        estimates: Estimator | None = None,
+        seed: int = 0,
+    ) -> None:
         self.ledger = ledger
         self.settings = settings or Settings()
+        self.estimates: Estimator = estimates or Estimates(sum(device.vram_mb for device in ledger.devices))
         self.random = random.Random(seed)  # noqa: S311  # spreads retries, guards nothing
         self.closing = False
 
+        self.services: dict[str, ServiceState] = {}
         self.replicas: dict[str, Replica] = {}
         self.ready: dict[str, Live] = {}
         self.interested: dict[str, None] = {}
         self.draining: set[str] = set()
+        self.loading: set[str] = set()
+        self.dependents: dict[str, set[str]] = {}
+        self.opponents: dict[str, set[str]] = {}
         self.waiting = 0
 
         self._timers: list[tuple[float, int, str]] = []
         self._timer_count = 0
 
     def __repr__(self) -> str:
-        return f"<SchedulerState {len(self.replicas)} services, {len(self.ready)} ready, {self.waiting} waiting>"
+        return f"<SchedulerState {len(self.services)} services, {len(self.ready)} ready, {self.waiting} waiting>"
 
     @property
     def next_timer(self) -> float:
         """When `core.step` wants a Tick; infinity if never."""
         return self._timers[0][0] if self._timers else math.inf
 
+    def conflicts_of(self, spec: ServiceSpec) -> frozenset[str]:
+        """Services that may not hold room while one does, whichever of the two said so."""
+        return spec.conflicts | self.opponents.get(spec.id, frozenset())
+
     def arm(self, at: float, service: str) -> None:
         """Have a service looked at no later than `at`; a no-op if it will be anyway."""
-        replica = self.replicas[service]
-        if at < replica.look_at:
-            replica.look_at = at
+        looked = self.services[service]
+        if at < looked.look_at:
+            looked.look_at = at
             self._timer_count += 1
             heapq.heappush(self._timers, (at, self._timer_count, service))
-            if len(self._timers) > 2 * len(self.replicas) + _SPARE_TIMERS:
+            if len(self._timers) > 2 * len(self.services) + _SPARE_TIMERS:
                 self._drop_stale_timers()
 
-    def due(self, now: float) -> Iterable[Replica]:
-        """Take the replicas whose time to be looked at has come."""
+    def due(self, now: float) -> Iterable[ServiceState]:
+        """Take the services whose time to be looked at has come."""
         while self._timers and self._timers[0][0] <= now:
             at, _, service = heapq.heappop(self._timers)
-            replica = self.replicas.get(service)
-            if replica is not None and replica.look_at == at:
-                replica.look_at = math.inf
-                yield replica
+            looked = self.services.get(service)
+            if looked is not None and looked.look_at == at:
+                looked.look_at = math.inf
+                yield looked
 
     def _drop_stale_timers(self) -> None:
-        """Keep what will still be looked at: a replica's time is often moved forward long before the old one comes."""
-        looks = {replica.spec.id: replica.look_at for replica in self.replicas.values()}
-        self._timers = [timer for timer in self._timers if looks.get(timer[2]) == timer[0]]
+        """Keep what will still be looked at: a time is often moved forward long before the old one comes."""
+        self._timers = [
+            (at, count, service)
+            for at, count, service in self._timers
+            if (looked := self.services.get(service)) is not None and looked.look_at == at
+        ]
         heapq.heapify(self._timers)

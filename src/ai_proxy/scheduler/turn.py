@@ -1,137 +1,245 @@
 """One turn of the scheduler: the moves that decisions are made of, and the actions they gather.
 
-A move keeps the state whole: a transition changes the ready table, the ledger and the draining set in the same
-breath, and every waiter that leaves a queue is counted out. What to do is decided in `core` and `settle`.
+A move keeps the state whole: a transition changes the ready table, the ledger and the sets of the draining and the
+loading in the same breath, and every waiter that leaves a queue is counted out. What to do is decided in `core`,
+`settle`, `place` and `scale`.
 """
 
 import math
+from itertools import count
 
 from ai_proxy.devices import Placement
 from ai_proxy.errors import CannotServe
 from ai_proxy.scheduler import messages as do
 from ai_proxy.scheduler.messages import Action, Eviction
-from ai_proxy.scheduler.state import Live, Replica, SchedulerState, Waiter
+from ai_proxy.scheduler.spec import UNLIMITED
+from ai_proxy.scheduler.state import Live, Replica, SchedulerState, ServiceState, Waiter
 from ai_proxy.services import machine
 from ai_proxy.services.machine import State
 
+_AT_REST = frozenset({State.STOPPED, State.FAILED})
+
 
 class Turn:
-    """The state, the moment, and what is to be carried out."""
+    """The state, the moment, and what is to be carried out.
+
+    Attributes:
+        is_settled: Nothing was given up since it was last looked at who waits for what.
+    """
 
     def __init__(self, state: SchedulerState, now: float) -> None:
         self.state = state
         self.now = now
         self.actions: list[Action] = []
+        self.is_settled = True
 
     def __repr__(self) -> str:
         return f"<Turn at {self.now:.3f}, {len(self.actions)} actions>"
 
-    def move(self, replica: Replica, event: machine.Event, reason: str, eviction: Eviction | None = None) -> None:
+    # Replicas
+
+    def add(self, service: ServiceState) -> Replica:
+        """Give a service another replica, with the lowest number that is free."""
+        taken = {replica.number for replica in service.replicas}
+        replica = Replica(service, next(number for number in count() if number not in taken))
+        service.replicas.append(replica)
+        self.state.replicas[replica.key] = replica
+        return replica
+
+    def move(
+        self,
+        replica: Replica,
+        event: machine.Event,
+        reason: str,
+        eviction: Eviction | None = None,
+        beneficiary: str | None = None,
+    ) -> None:
         """Take one transition; the ready table and the ledger follow in the same turn."""
-        previous = replica.state
+        previous, live = replica.state, replica.live
         replica.state, action = machine.step(previous, event)
-        service, state, live = replica.spec.id, self.state, replica.live
         if replica.state is State.READY and live is not None:
-            if live.ready_at is None:
-                live.ready_at = live.last_used = self.now
-                live.rested_at = self.now if replica.spec.tells_work else math.inf
-                replica.failure = None
-            replica.verdict = ""
-            if not state.closing:
-                state.ready[service] = live
-        else:
-            state.ready.pop(service, None)
-        if replica.state is State.DRAINING:
-            state.draining.add(service)
-        else:
-            state.draining.discard(service)
+            self._came_up(replica, live)
+        self._follow(replica, previous)
         if previous is State.STOPPING:
-            state.ledger.release(service)
+            self.state.ledger.release(replica.key)
             replica.live, replica.broken = None, False
-        placement = live.placement if live is not None else Placement()
-        self.actions.append(do.Moved(service, previous, replica.state, reason, eviction))
+        service = replica.service.id
+        placement, level = (live.placement, live.level) if live is not None else (Placement(), 0)
+        asleep = level if replica.state is State.SLEEPING else 0
+        self.actions.append(
+            do.Moved(replica.key, service, previous, replica.state, reason, eviction, beneficiary, asleep)
+        )
         if action is not None:
-            self.actions.append(do.Run(service, action, placement))
+            self.actions.append(do.Run(replica.key, action, placement, level))
         if replica.state is State.READY:
-            self.rearm_idle(replica)
-        if replica.removed:
-            self.forget(replica)
+            self.rearm_idle(replica.service)
+        self.forget(replica)
+
+    def _came_up(self, replica: Replica, live: Live) -> None:
+        if live.ready_at is None:
+            live.ready_at = live.last_used = self.now
+            live.rested_at = self.now if replica.service.spec.tells_work else math.inf
+            live.level, live.slept = 0, False
+            replica.service.failure = None
+        replica.service.verdict = ""
+
+    def _follow(self, replica: Replica, previous: State) -> None:
+        """Bring the tables in line with a replica's state."""
+        key, state = replica.key, self.state
+        replica.waking = replica.waking and replica.state is State.SLEEPING
+        replica.prepared = replica.prepared and replica.state is State.QUEUED
+        replica.spare = replica.spare and replica.state in {State.QUEUED, State.STARTING, State.LOADING}
+        if State.READY in {previous, replica.state}:
+            self.list_ready(replica.service)
+        if replica.state is State.DRAINING:
+            state.draining.add(key)
+        else:
+            state.draining.discard(key)
+        if replica.state in {State.STARTING, State.LOADING}:
+            state.loading.add(key)
+        else:
+            state.loading.discard(key)
+
+    def list_ready(self, service: ServiceState) -> None:
+        """Bring a service's entry in the ready table in line with its replicas."""
+        lives = [r.live for r in service.replicas if r.state is State.READY and r.live is not None]
+        if not lives or self.state.closing:
+            self.state.ready.pop(service.id, None)
+            return
+        peers = tuple(lives) if len(lives) > 1 else ()
+        spec = service.spec
+        may_grow = len(service.in_state(*machine.HOLDING)) < spec.max_replicas
+        for live in lives:
+            live.peers, live.crowded_above = peers, spec.target_inflight if may_grow else UNLIMITED
+        self.state.ready[service.id] = lives[0]
+        if spec.max_replicas > 1:
+            self.state.arm(self.now, service.id)
 
     def launch(self, replica: Replica, placement: Placement, reason: str) -> None:
-        """Reserve the room and have the replica started there."""
-        self.state.ledger.reserve(replica.spec.id, placement)
-        replica.live = Live(placement, replica.spec.max_in_flight)
+        """Reserve the room and have the replica started, or woken up, there."""
+        self.state.ledger.reserve(replica.key, placement)
+        live = replica.live
+        if live is None:
+            live = replica.live = Live(replica, placement, replica.service.spec.max_in_flight)
+        else:
+            live.ready_at = None
+        live.placement, live.placed_at = placement, self.now
         self.move(replica, machine.Event.PLACED, reason)
 
-    def retire(self, replica: Replica, reason: str, claimant: str | None = None) -> None:
+    def retire(self, replica: Replica, reason: str, claimant: str | None = None, level: int = 0) -> None:
         """End a replica without cutting what is open on it; a drain for a claimant lasts as long as its claim."""
-        if replica.live is not None:
-            replica.live.drained_for = claimant
+        live = replica.live
+        if live is not None:
+            live.drained_for, live.level = claimant, level if replica.state is State.READY else live.level
         if replica.state is State.READY and not replica.is_idle:
-            self.move(replica, machine.Event.DRAIN, reason)
+            self.move(replica, machine.Event.DRAIN, reason, beneficiary=claimant)
+            if claimant is not None and self.state.settings.max_request_s:
+                self.actions.append(do.Hurry(replica.key))
+        elif claimant is not None and replica.state is State.READY:
+            self.evict(replica, level, claimant, reason, Eviction.CLAIM)
         elif replica.state is not State.DRAINING:
-            self.end(replica, reason, Eviction.CLAIM if claimant else None)
+            self.end(replica, reason, Eviction.CLAIM if claimant else None, claimant)
 
-    def end(self, replica: Replica, reason: str, eviction: Eviction | None = None) -> None:
+    def evict(
+        self, replica: Replica, level: int, beneficiary: str, reason: str, eviction: Eviction = Eviction.ROOM
+    ) -> None:
+        """Have an idle replica make room, by stopping or, at a level of sleep, by sleeping."""
+        if level and replica.live is not None and replica.state is State.READY:
+            replica.live.level = level
+            self.move(replica, machine.Event.SLEEP, reason, eviction, beneficiary)
+        else:
+            self.end(replica, reason, eviction, beneficiary)
+
+    def end(
+        self, replica: Replica, reason: str, eviction: Eviction | None = None, beneficiary: str | None = None
+    ) -> None:
         """Have a replica end now, whatever is open on it; a no-op where nothing can be ended."""
         if machine.Event.UNWANTED in machine.TRANSITIONS[replica.state]:
-            self.move(replica, machine.Event.UNWANTED, reason, eviction)
+            self.move(replica, machine.Event.UNWANTED, reason, eviction, beneficiary)
 
-    def doubt(self, service: str, live: Live) -> None:
+    def doubt(self, live: Live) -> None:
         """Have an engine asked whether it works, if that is all that keeps it from making room."""
         if live.is_doubtful and not live.asked:
             live.asked = True
-            self.actions.append(do.Ask(service))
+            self.actions.append(do.Ask(live.replica.key))
 
     def forget(self, replica: Replica) -> None:
-        """Drop a removed service that has stopped."""
-        if replica.state in {State.STOPPED, State.FAILED} and replica.spec.id in self.state.replicas:
-            del self.state.replicas[replica.spec.id]
-            self.state.interested.pop(replica.spec.id, None)
-            self.actions.append(do.Forgotten(replica.spec.id))
+        """Drop a replica beyond the first that has stopped, and a removed service of which nothing is left."""
+        service, state = replica.service, self.state
+        if replica.number and replica.state in _AT_REST and replica in service.replicas:
+            service.replicas.remove(replica)
+            self._drop(replica)
+        first = service.replicas[0]
+        if service.removed and len(service.replicas) == 1 and first.state in _AT_REST and service.id in state.services:
+            del state.services[service.id]
+            state.interested.pop(service.id, None)
+            state.estimates.forget(service.id)
+            self._drop(first)
 
-    def rearm_idle(self, replica: Replica) -> None:
-        """Have an idle replica looked at when it has idled for its time."""
-        live, timeout_s = replica.live, replica.spec.idle_timeout_s
-        if live is None or replica.state is not State.READY:
-            return
-        live.idle_armed = timeout_s is None or replica.spec.pinned or not live.open
-        if timeout_s is not None and not live.open and not replica.spec.pinned:
-            self.state.arm(live.last_used + timeout_s, replica.spec.id)
+    def _drop(self, replica: Replica) -> None:
+        del self.state.replicas[replica.key]
+        self.actions.append(do.Forgotten(replica.key))
+
+    # Waiters
 
     def dequeue(self, waiter: Waiter) -> None:
         """Take a waiter out of its queue; idempotent."""
-        replica = self.state.replicas.get(waiter.service)
-        if replica is not None and replica.queue.pop(waiter.id, None) is not None:
+        service = self.state.services.get(waiter.service)
+        if service is None:
+            return
+        if service.queue.pop(waiter.id, None) is not None or service.guests.pop(waiter.id, None) is not None:
             self.state.waiting -= 1
-
-    def lose_interest(self, replica: Replica) -> None:
-        """Stop planning for a service that nobody waits for."""
-        if replica.interest_since == math.inf and replica.state is not State.QUEUED:
-            self.state.interested.pop(replica.spec.id, None)
 
     def reject(self, waiter: Waiter, error: CannotServe) -> None:
         """Answer one waiter with an error."""
         self.actions.append(do.Reject(waiter, error))
 
-    def reject_all(self, replica: Replica, error: CannotServe, retry_after_s: float | None) -> None:
+    def reject_all(self, service: ServiceState, error: CannotServe, retry_after_s: float | None) -> None:
         """Answer everyone who waits for a service, each with an error of its own."""
-        for waiter in list(replica.queue.values()):
+        for waiter in list(service.waiters):
             self.dequeue(waiter)
-            self.reject(waiter, error.renewed(service=replica.spec.id, retry_after_s=retry_after_s))
+            self.reject(waiter, error.renewed(service=service.id, retry_after_s=retry_after_s))
 
-    def watch_wait(self, replica: Replica) -> None:
-        """Have a service looked at when its wait becomes a claim, or a waiter's time is over."""
-        nearest = min((waiter.deadline for waiter in replica.queue.values()), default=math.inf)
-        self.state.arm(min(nearest, self.claim_at(replica)), replica.spec.id)
+    def give_up(self, service: ServiceState, error: CannotServe, retry_after_s: float | None) -> None:
+        """A service can't be started for now: tell those who wait for it, or for one that requires it."""
+        service.wanted_since = service.required_since = math.inf
+        self.is_settled = False
+        self.reject_all(service, error, retry_after_s)
+        for name in self.state.dependents.get(service.id, ()):
+            dependent = self.state.services.get(name)
+            if dependent is not None and dependent.interest_since < math.inf and name not in self.state.ready:
+                self.give_up(dependent, error, retry_after_s)
 
-    def claim_at(self, replica: Replica) -> float:
-        """When the service's oldest waiter may drain others; infinity once that time has come."""
-        at = replica.interest_since + self.state.settings.claim_after_s
-        return at if at > self.now else math.inf
+    def lose_interest(self, service: ServiceState) -> None:
+        """Stop planning for a service that nobody waits for."""
+        waits = service.guests or any(replica.waits_for_room for replica in service.replicas)
+        if service.interest_since == math.inf and not waits:
+            self.state.interested.pop(service.id, None)
 
-    def explain(self, replica: Replica, verdict: str, reason: str) -> None:
+    def explain(self, service: ServiceState, verdict: str, reason: str) -> None:
         """Tell what the planner said of a service, if it is news."""
-        if replica.verdict != reason:
-            replica.verdict = reason
-            self.actions.append(do.Explained(replica.spec.id, verdict, reason))
+        if service.verdict != reason:
+            service.verdict = reason
+            self.actions.append(do.Explained(service.id, verdict, reason))
+
+    # Timers
+
+    def rearm_idle(self, service: ServiceState) -> None:
+        """Have a service looked at when an idle replica of it has idled for its time."""
+        timeout_s = service.spec.idle_timeout_s
+        for replica in service.in_state(State.READY, State.SLEEPING):
+            if (live := replica.live) is None:
+                continue
+            live.idle_armed = timeout_s is None or service.spec.pinned or not live.open
+            if timeout_s is not None and not live.open and not service.spec.pinned:
+                self.state.arm(live.last_used + timeout_s, service.id)
+
+    def watch_wait(self, service: ServiceState) -> None:
+        """Have a service looked at when its wait becomes a claim, or a waiter's time is over."""
+        nearest = min((waiter.deadline for waiter in service.waiters), default=math.inf)
+        self.state.arm(min(nearest, self.claim_at(service)), service.id)
+
+    def claim_at(self, service: ServiceState) -> float:
+        """When the service's oldest waiter may drain others; infinity once that time has come."""
+        at = service.interest_since + self.state.settings.claim_after_s
+        return at if at > self.now else math.inf

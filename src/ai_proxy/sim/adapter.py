@@ -53,7 +53,7 @@ class Core:
         """Give a grant back."""
         live.open -= 1
         live.last_used = now
-        return core.step(self._state, now, do.Closed(service)) if core.cares(self._state, service, live) else ()
+        return core.step(self._state, now, do.Closed(service)) if core.cares(self._state, live) else ()
 
     def arrive(self, number: int, service: str, now: float) -> Sequence[do.Action]:
         """Have a request wait."""
@@ -83,7 +83,7 @@ class Core:
 
     def life(self, replica: str) -> Live | None:
         """The present life of a replica."""
-        return self._state.replicas[service_of(replica)].live
+        return self._state.replicas[replica].live
 
     def rooms(self, replica: str) -> Mapping[str, int]:
         """What a replica holds, in MiB by device."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from ai_proxy.config.models import Config, RuntimeKind
 from ai_proxy.config.sharing import SchedulingConfig
 from ai_proxy.devices import Device
-from ai_proxy.scheduler.spec import spec_of
-from ai_proxy.scheduler.state import UNLIMITED, ServiceSpec, Settings
+from ai_proxy.scheduler.spec import UNLIMITED, ServiceSpec, spec_of
+from ai_proxy.scheduler.state import Settings
 from ai_proxy.services.machine import Action
 
 START_S = 3.0
@@ -144,7 +144,9 @@ def fleet_of(
 
 def settings_of(scheduling: SchedulingConfig) -> Settings:
     """How waiting requests are treated."""
-    return Settings(scheduling.claim_after_s, scheduling.max_queue)
+    return Settings(
+        scheduling.claim_after_s, scheduling.max_queue, scheduling.min_residency_s, scheduling.max_request_s
+    )
 
 
 def size_of(spec: ServiceSpec, devices: Iterable[Device]) -> int:

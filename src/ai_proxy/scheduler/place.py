@@ -1,0 +1,212 @@
+"""Who gets room: plans for those that wait for it, promises, claims.
+
+Pure. Room that is coming free is promised to the first that waits for it, so that a later one can't take it. Claims
+come first, the oldest before the others; then whoever has the higher priority, then whoever waits for longer. If
+nothing idle is enough, a service whose oldest waiter has waited for `claim_after_s` drains the busy replicas in its
+way, whatever their priority, unless an even older waiter is to be served by them.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
+from ai_proxy.devices import Placement
+from ai_proxy.errors import NoRoom
+from ai_proxy.scheduler import messages as do
+from ai_proxy.scheduler.asks import Ask
+from ai_proxy.scheduler.figures import with_learned
+from ai_proxy.scheduler.ledger import Demand, Ledger
+from ai_proxy.scheduler.planner import Evict, Plan, Refuse, Start, Wait, plan
+from ai_proxy.scheduler.residents import Residents
+from ai_proxy.scheduler.state import Replica, SchedulerState, ServiceState
+from ai_proxy.scheduler.turn import Turn
+from ai_proxy.scheduler.victims import least_regret, vacated
+from ai_proxy.services import machine
+from ai_proxy.services.machine import State
+
+
+def place(turn: Turn, interested: Iterable[ServiceState]) -> None:
+    """Plan for every replica that waits for room, in the order in which they are to have it."""
+    waiting = [replica for service in interested for replica in service.replicas if replica.waits_for_room]
+    if len(waiting) > 1:
+        waiting.sort(key=lambda replica: _turn_of(turn, replica))
+    ledger = turn.state.ledger
+    promised: list[str] = []
+    try:
+        for replica in waiting:
+            room = _place(turn, replica)
+            if room is not None:
+                promised.append(f"{replica.key} (waiting)")
+                ledger.reserve(promised[-1], room)
+    finally:
+        for holder in promised:
+            ledger.release(holder)
+
+
+def consider(state: SchedulerState, now: float, service: ServiceState) -> Plan:
+    """What would be done if a service was to start now; nothing is changed."""
+    return plan(ask_of(state, service), state.ledger, Residents(state, now))
+
+
+def ask_of(state: SchedulerState, service: ServiceState) -> Ask:
+    """What a service asks of the planner to start a replica."""
+    ledger = state.ledger
+    demand = with_learned(service.spec.demand, service.figures, ledger.devices, ledger.headroom_mb)
+    return Ask(
+        service.id,
+        demand,
+        service.spec.priority,
+        state.conflicts_of(service.spec),
+        frozenset(service.spec.requires),
+        frozenset(
+            device.uuid
+            for key in state.loading
+            if (live := state.replicas[key].live) is not None
+            for device in live.placement.devices
+        ),
+    )
+
+
+def _turn_of(turn: Turn, replica: Replica) -> tuple[int, float, int, float]:
+    """The smaller, the earlier it is planned for."""
+    service = replica.service
+    since = service.interest_since
+    if replica.spare or since == math.inf:
+        return (2, 0.0, -service.spec.priority, replica.number)
+    if turn.now >= since + turn.state.settings.claim_after_s:
+        return (0, since, 0, 0)
+    return (1, -service.spec.priority, 0, since)
+
+
+def _place(turn: Turn, replica: Replica) -> Placement | None:
+    """Start a replica, make room for it, or leave it waiting.
+
+    Returns:
+        The room that it will have once others have left; None if it waits for none.
+    """
+    service, ledger = replica.service, turn.state.ledger
+    ask = ask_of(turn.state, service)
+    if replica.spare:
+        _place_spare(turn, replica, ask)
+        return None
+    if missing := [name for name in service.spec.requires if name not in turn.state.ready]:
+        _wait_for(turn, replica, missing)
+        return None
+    if replica.state is not State.SLEEPING:
+        return _decide(turn, replica, ask)
+    # What it keeps while it sleeps is part of what it will have when it is awake.
+    kept = ledger.placement(replica.key)
+    ledger.release(replica.key)
+    room = _decide(turn, replica, replace(ask, demand=_where_it_sleeps(ask.demand, kept)))
+    if replica.state is State.SLEEPING:
+        elsewhere = ledger.fit(ask.demand, avoid=ask.loading)
+        ledger.reserve(replica.key, kept)
+        if elsewhere is not None:
+            turn.end(replica, "there is room on other devices than those it sleeps on")
+    return room
+
+
+def _wait_for(turn: Turn, replica: Replica, missing: list[str]) -> None:
+    """Services that have to be ready first are on their way, unless the config has just lost them."""
+    service = replica.service
+    if lost := [name for name in missing if name not in turn.state.services]:
+        _refuse(turn, replica, f"it requires {', '.join(lost)}, which the config no longer has")
+    else:
+        turn.explain(service, "wait", f"it requires {', '.join(missing)}, not ready yet")
+
+
+def _where_it_sleeps(demand: Demand, kept: Placement) -> Demand:
+    """A sleeping engine can wake up only on the devices that it has."""
+    if not kept.devices:
+        return demand
+    return replace(demand, gpus=len(kept.devices), pins=tuple(device.uuid for device in kept.devices))
+
+
+def _place_spare(turn: Turn, replica: Replica, ask: Ask) -> None:
+    """Another replica is worth having only where nobody has to leave for it."""
+    room = turn.state.ledger.fit(ask.demand, avoid=ask.loading)
+    if room is not None and not any(name in turn.state.ready for name in ask.conflicts):
+        turn.launch(replica, room, "there is room for another replica")
+    else:
+        turn.move(replica, machine.Event.UNWANTED, "there is no room for another replica")
+
+
+def _decide(turn: Turn, replica: Replica, ask: Ask) -> Placement | None:
+    service, state = replica.service, turn.state
+    residents = Residents(state, turn.now)
+    verdict = plan(ask, state.ledger, residents)
+    room: Placement | None = None
+    match verdict:
+        case Start(placement, reason):
+            turn.launch(replica, placement, reason)
+        case Evict(victims, placement):
+            for victim in victims:
+                turn.evict(state.replicas[victim.holder], victim.level, service.id, f"evicted for {service.id}")
+            room = placement
+        case Wait(_, placement):
+            room = placement
+            if placement is None:
+                room = _wait(turn, replica, ask, residents)
+        case Refuse(reason) if replica.state is State.QUEUED:
+            _refuse(turn, replica, reason)
+    turn.explain(service, type(verdict).__name__.lower(), verdict.reason)
+    if replica.state is State.QUEUED and not replica.prepared:
+        replica.prepared = True
+        turn.actions.append(do.Prepare(replica.key))
+    return room if replica.waits_for_room else None
+
+
+def _refuse(turn: Turn, replica: Replica, reason: str) -> None:
+    service = replica.service
+    turn.give_up(service, NoRoom(f"{service.id} can't be started: {reason}"), None)
+    if replica.state is State.QUEUED:
+        turn.move(replica, machine.Event.UNWANTED, reason)
+    turn.lose_interest(service)
+
+
+def _wait(turn: Turn, replica: Replica, ask: Ask, residents: Residents) -> Placement | None:
+    """Nothing idle is enough: have engines asked, look again when somebody may leave, claim when it is time."""
+    for live in turn.state.ready.values():
+        for each in live.peers or (live,):
+            turn.doubt(each)
+    if residents.resting_until < math.inf:
+        turn.state.arm(residents.resting_until, replica.service.id)
+    rest = turn.state.ledger.without(holder for holder in residents if residents[holder].leaving)
+    if turn.now >= replica.service.interest_since + turn.state.settings.claim_after_s:
+        return _claim(turn, replica, ask, rest)
+    return rest.fit(ask.demand)
+
+
+def _claim(turn: Turn, replica: Replica, ask: Ask, rest: Ledger) -> Placement | None:
+    """Drain what is in the way of a service that has waited for long enough.
+
+    A replica that somebody younger waits for is let load first: it has to leave as soon as it has served them.
+
+    Args:
+        turn: The turn.
+        replica: What waits.
+        ask: What it asks for.
+        rest: The ledger without those that leave anyway.
+
+    Returns:
+        The room that it will have once they have left, now or later; None if nobody's leaving would do.
+    """
+    since, state = replica.service.interest_since, turn.state
+    residents = Residents(state, turn.now)
+    younger = [
+        holder
+        for holder, resident in residents.items()
+        if holder in state.replicas
+        and not (resident.leaving or resident.pinned)
+        and state.replicas[holder].service.interest_since > since
+    ]
+    choice = least_regret(ask, rest, residents, younger)
+    if choice is None:
+        return None
+    room = vacated(rest, residents, choice.victims).fit(ask.demand)
+    for victim in choice.victims:
+        claimed = state.replicas[victim.holder]
+        if claimed.state in {State.READY, State.SLEEPING} or claimed.service.interest_since == math.inf:
+            reason = f"{replica.service.id} has waited {turn.now - since:.0f} s for its room"
+            turn.retire(claimed, reason, claimant=replica.service.id, level=victim.level)
+    return room
