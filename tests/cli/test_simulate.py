@@ -133,3 +133,33 @@ def test_a_machine_without_a_gpu_is_told_how_to_name_one(home: Path) -> None:
 
     assert said.status == 1
     assert "ai-proxy.yaml: its services need a GPU and none is known: say --gpu MB" in said.err
+
+
+def test_the_events_of_a_real_run_are_drawn(home: Path) -> None:
+    told = {"type": "service", "service": "chat", "devices": ["0"], "vram_mb": 9000}
+    events = [{**told, "at": 10.0, "state": "starting"}, {**told, "at": 14.0, "state": "ready"}]
+    events.append({"type": "request_answered", "at": 20.0, "service": "chat", "outcome": "admitted", "waited_s": 9.0})
+    (home / "run.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events), "utf-8")
+
+    said = run(home, "gantt", "run.jsonl", "run.svg")
+
+    assert (said.status, said.err) == (0, "")
+    texts = {text.text for text in ET.parse(home / "run.svg").iter("{http://www.w3.org/2000/svg}text")}
+    assert {"run.jsonl", "GPU 0", "chat", "loading", "ready", "requests wait"} <= texts
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("{}\n", "run.jsonl: line 1: not an event as `ai-proxy events --json` prints it"),
+        ("", "run.jsonl: no event tells of a replica on a device"),
+    ],
+    ids=["no-event", "empty"],
+)
+def test_events_that_can_not_be_drawn_are_told_why(home: Path, text: str, fault: str) -> None:
+    (home / "run.jsonl").write_text(text, "utf-8")
+
+    said = run(home, "gantt", "run.jsonl", "run.svg")
+
+    assert (said.status, said.err.count("\n")) == (1, 1)
+    assert said.err.startswith(fault)

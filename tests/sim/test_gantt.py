@@ -45,7 +45,7 @@ def test_each_state_has_a_look_of_its_own_and_an_entry_in_the_legend() -> None:
 
     picture = gantt(spans)
 
-    assert all(len(drawn(picture, look)) == 1 for look in ("load", "idle", "busy", "drain", "sleep", "stop"))
+    assert all(len(drawn(picture, look)) == 1 for look in ("load", "ready", "idle", "busy", "drain", "sleep", "stop"))
     assert {state.value for state in Phase} <= set(said(picture))
 
 

@@ -28,7 +28,7 @@ def test_a_life_is_a_row_of_spans_on_each_of_its_devices() -> None:
     assert {span.device for span in run.spans} == {"0", "1"}
     assert [(span.state, span.start_s, span.end_s) for span in run.spans if span.device == "0"] == [
         (Phase.LOADING, 1.0, 5.0),
-        (Phase.IDLE, 5.0, 20.0),
+        (Phase.READY, 5.0, 20.0),
         (Phase.STOPPING, 20.0, 21.0),
     ]
     assert run.length_s == 21.0
@@ -48,10 +48,16 @@ def test_rooms_that_events_do_not_tell_may_be_known_from_elsewhere() -> None:
     assert [span.mb for span in history_of(lines, rooms={"chat": {"0": 7_000}}).spans] == [7_000, 7_000]
 
 
-def test_a_replica_is_told_from_its_service() -> None:
-    lines = [told(0.0, "ready", replica="chat#1", devices=["0"], vram_mb=10), told(5.0, "stopped", replica="chat#1")]
+def test_a_replica_that_sleeps_keeps_what_its_event_says() -> None:
+    lines = [told(0.0, "ready", devices=["0"], vram_mb=9_000), told(5.0, "sleeping", devices=["0"], vram_mb=500)]
 
-    assert [span.holder for span in history_of(lines).spans] == ["chat#1"]
+    spans = history_of([*lines, told(9.0, "queued", "other")]).spans
+
+    assert [(span.state, span.mb) for span in spans] == [(Phase.READY, 9_000), (Phase.SLEEPING, 500)]
+
+
+def test_a_replica_on_which_nothing_was_open_is_idle() -> None:
+    assert {span.state for span in history_of(LIFE, open_on=[]).spans} == {Phase.LOADING, Phase.IDLE, Phase.STOPPING}
 
 
 def test_what_still_runs_at_the_end_lasts_until_then() -> None:

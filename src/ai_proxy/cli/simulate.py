@@ -69,6 +69,24 @@ def simulate(
     _insist_on_answers(outcomes)
 
 
+def gantt(
+    events: Annotated[Path, typer.Argument(help="What `ai-proxy events --json` printed.")],
+    picture: Annotated[Path, typer.Argument(metavar="SVG", help="The picture to write.")],
+) -> None:
+    """Draw what the GPUs were used for in a real run, from its events."""
+    from ai_proxy.sim.gantt import gantt as draw  # noqa: PLC0415
+    from ai_proxy.sim.history import BadHistory, history_of  # noqa: PLC0415
+
+    try:
+        with events.open(encoding="utf-8") as lines:
+            run = history_of(lines)
+    except (BadHistory, UnicodeDecodeError) as fault:
+        raise Failure(f"{events}: {fault}") from None
+    if not run.spans:
+        raise Failure(f"{events}: no event tells of a replica on a device; record with `ai-proxy events --json`")
+    _write(picture, draw(run.spans, title=events.name, waits=run.waits))
+
+
 def _policies(names: Sequence[str] | None) -> list[str]:
     from ai_proxy.sim.policies import POLICIES  # noqa: PLC0415
 
@@ -79,7 +97,7 @@ def _policies(names: Sequence[str] | None) -> list[str]:
 
 
 def _fleet(path: Path, config: "Config", gpus: Sequence[int], loads: Sequence[str], slots: int | None) -> "Fleet":
-    from ai_proxy.scheduler.state import UNLIMITED  # noqa: PLC0415
+    from ai_proxy.scheduler.spec import UNLIMITED  # noqa: PLC0415
     from ai_proxy.sim.model import fleet_of  # noqa: PLC0415
 
     ready_s = dict(_load_time(said, config) for said in loads)

@@ -21,6 +21,7 @@ _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400
 
 _CLASSES = {
     Phase.LOADING: "load",
+    Phase.READY: "ready",
     Phase.IDLE: "idle",
     Phase.BUSY: "busy",
     Phase.DRAINING: "drain",
@@ -31,6 +32,7 @@ _COLORS = {
     "ground": ("#ffffff", "#0d1117"),
     "lane": ("#f6f8fa", "#161b22"),
     "load": ("#e8a317", "#c98a10"),
+    "ready": ("#8fbde8", "#2f5f92"),
     "idle": ("#b6d4f2", "#24476b"),
     "busy": ("#2472c8", "#4c9df3"),
     "drain": ("#9a6dd7", "#8a63d2"),

@@ -1,6 +1,6 @@
 """From what a real run told to spans that can be drawn: the event stream as `ai-proxy events --json` prints it.
 
-Pure. An event tells when a replica changed, and since which devices are its own where it says so; what was open on it
+Pure. An event tells when a replica changed and, where it says so, what it holds on which devices; what was open on it
 is no event, and is brought by who has measured it.
 """
 
@@ -38,14 +38,14 @@ class History:
 
 
 def history_of(
-    lines: Iterable[str], *, rooms: Mapping[str, Rooms] | None = None, open_on: Iterable[Open] = ()
+    lines: Iterable[str], *, rooms: Mapping[str, Rooms] | None = None, open_on: Iterable[Open] | None = None
 ) -> History:
     """Read the events of a run.
 
     Args:
         lines: One JSON object a line, in order of time.
         rooms: What a replica holds, in MiB by device, for events that do not say it.
-        open_on: Requests that were served: replica, begin and end in Unix time.
+        open_on: Requests that were served: replica, begin and end in Unix time; None: nobody knows.
 
     Raises:
         BadHistory: A line can't be read.
@@ -56,7 +56,7 @@ def history_of(
         ...     return json.dumps(told | {"devices": ["0"], "vram_mb": 9000})
         >>> run = history_of([line(100, "starting"), line(104, "ready"), line(109, "stopping"), line(110, "stopped")])
         >>> [(span.state.value, span.start_s, span.end_s) for span in run.spans]
-        [('loading', 0.0, 4.0), ('ready, idle', 4.0, 9.0), ('stopping', 9.0, 10.0)]
+        [('loading', 0.0, 4.0), ('ready', 4.0, 9.0), ('stopping', 9.0, 10.0)]
     """
     book, waits = SpanBook(), []
     begin: float | None = None
@@ -77,8 +77,12 @@ def history_of(
         except (ValueError, KeyError, TypeError) as fault:
             raise BadHistory(f"line {number}: not an event as `ai-proxy events --json` prints it ({fault!r})") from None
     spans = book.finish(at)
-    if begin is not None:
-        spans = with_work(spans, [(holder, start - begin, end - begin) for holder, start, end in open_on])
+    if open_on is None:
+        spans = tuple(replace(it, state=Phase.READY) if it.state is Phase.IDLE else it for it in spans)
+    else:
+        spans = with_work(
+            spans, [(holder, start - (begin or 0.0), end - (begin or 0.0)) for holder, start, end in open_on]
+        )
     return History(spans, tuple(waits), at)
 
 
@@ -108,7 +112,7 @@ def with_work(spans: Iterable[Span], open_on: Iterable[Open]) -> tuple[Span, ...
 
 
 def _change(book: SpanBook, event: Mapping[str, Any], at: float, known: Mapping[str, Rooms]) -> None:
-    holder = str(event.get("replica") or event["service"])
+    holder = str(event["service"])
     rooms: Rooms | None = known.get(holder)
     if event.get("devices"):
         rooms = {str(device): int(event["vram_mb"]) for device in event["devices"]}

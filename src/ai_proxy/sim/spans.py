@@ -12,9 +12,10 @@ from ai_proxy.services.machine import State
 
 
 class Phase(StrEnum):
-    """What a holder does with the room that it holds."""
+    """What a holder does with the room that it holds; READY where nobody knows whether it is idle or busy."""
 
     LOADING = "loading"
+    READY = "ready"
     IDLE = "ready, idle"
     BUSY = "busy"
     DRAINING = "draining"
