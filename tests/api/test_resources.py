@@ -6,7 +6,8 @@ from typing import Any
 
 import psutil
 
-from ai_proxy.devices import Device
+from ai_proxy.devices import Device, Placement
+from ai_proxy.scheduler.ledger import Ledger
 from tests.api.house import House, house_of
 from tests.fakes.gpus import GPU, OTHER, reading
 
@@ -107,3 +108,15 @@ async def test_memory_tells_who_reserved_it_and_what_is_used() -> None:
         assert (memory["memory_mb"], memory["reserved_mb"], memory["holders"]) == (64_000, 2048, {"a": 2048})
         assert memory["total_mb"] == psutil.virtual_memory().total // 1024**2
         assert 0 < memory["used_mb"] < memory["total_mb"]
+
+
+async def test_what_else_the_config_names_tells_who_reserved_it() -> None:
+    async with house_of() as house:
+        ledger = Ledger((), 64_000, capacities={"tokens": 4, "seats": 1})
+        ledger.reserve("a", Placement(custom=(("tokens", 3),)))
+        house.fleet.scheduler.state.ledger = ledger
+
+        assert (await resources(house))["custom"] == {
+            "tokens": {"capacity": 4, "reserved": 3, "holders": {"a": 3}},
+            "seats": {"capacity": 1, "reserved": 0, "holders": {}},
+        }
