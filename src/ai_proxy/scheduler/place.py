@@ -203,7 +203,7 @@ def _claim(turn: Turn, replica: Replica, ask: Ask, rest: Ledger) -> Placement | 
     choice = least_regret(ask, rest, residents, younger)
     if choice is None:
         return None
-    room = vacated(rest, residents, choice.victims).fit(ask.demand)
+    room = vacated(rest, choice.victims).fit(ask.demand)
     for victim in choice.victims:
         claimed = state.replicas[victim.holder]
         if claimed.state in {State.READY, State.SLEEPING} or claimed.service.interest_since == math.inf:
