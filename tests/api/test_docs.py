@@ -35,6 +35,7 @@ async def test_every_route_of_the_design_is_there(house: House) -> None:
         "GET /api/v1/requests",
         "GET /api/v1/requests/{request_id}",
         "DELETE /api/v1/requests/{request_id}",
+        "POST /api/v1/plan",
         "POST /api/v1/leases",
         "GET /api/v1/leases",
         "GET /api/v1/leases/{lease_id}",

@@ -115,9 +115,3 @@ def test_a_lease_is_taken_anew_when_the_proxy_is_another_one(tmp_path: Path) -> 
         command.terminate()
         assert command.wait(20) == 7
     proxy.close()
-
-
-def test_a_request_that_nobody_knows_can_not_be_explained(proxy: Proxy) -> None:
-    said = run(proxy.folder, "explain", "nobody", AI_PROXY_URL=proxy.url)
-
-    assert (said.status, said.err) == (1, "no request 'nobody' is in the house or remembered\n")

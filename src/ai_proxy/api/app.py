@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 
 from ai_proxy import __version__
-from ai_proxy.api import compat, leases, logs, requests, resources, services, system
+from ai_proxy.api import compat, leases, logs, plan, requests, resources, services, system
 from ai_proxy.api.dependencies import Context
 from ai_proxy.api.docs import DOCS_PAGE
 from ai_proxy.api.guard import Guard
@@ -41,6 +41,7 @@ def create_api(context: Context) -> FastAPI:
     app.include_router(resources.router)
     app.include_router(requests.router)
     app.include_router(leases.router)
+    app.include_router(plan.router)
     app.include_router(system.router)
     app.include_router(compat.router)
     app.add_exception_handler(HTTPException, on_http_error)

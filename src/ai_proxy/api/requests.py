@@ -84,9 +84,9 @@ async def cancel_request(request_id: RequestId, plane: PlaneDep) -> None:
 def _story_out(wait: Wait, inside: tuple[RequestInfo, bool] | None, now: float) -> StoryOut:
     arrived = StepOut(at=wait.since, after_s=0.0, kind="arrived", service=wait.service, text=_arrival(wait))
     timeline = [arrived, *(_step_out(step, wait) for step in wait.steps)]
-    if wait.outcome is not None and wait.waited_s is not None:
-        at, text = wait.since + wait.waited_s, f"{wait.outcome} after {wait.waited_s:.1f} s"
-        timeline.append(StepOut(at=at, after_s=wait.waited_s, kind="answered", service=wait.service, text=text))
+    if wait.answered_at is not None:
+        at, text = wait.answered_at, f"{wait.outcome} after {wait.waited_s:.1f} s of waiting"
+        timeline.append(StepOut(at=at, after_s=at - wait.since, kind="answered", service=wait.service, text=text))
     waited_s = wait.waited_s
     if waited_s is None:
         waited_s = 0.0 if inside is None else max(0.0, now - inside[0].since)

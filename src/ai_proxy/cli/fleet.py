@@ -107,6 +107,15 @@ def explain(
     typer.echo("\n".join(lines))
 
 
+def plan(service: ServiceArg, url: Url = None, config: ConfigFile = None, *, as_json: Json = False) -> None:
+    """Tell what would happen if a service had to start now; starts nothing."""
+    from ai_proxy.cli.table import plan_line  # noqa: PLC0415
+
+    with _client(url, config) as client:
+        would = client.plan(service)
+    typer.echo(json.dumps(would, indent=2, ensure_ascii=False) if as_json else plan_line(would))
+
+
 def lease(
     command: Annotated[list[str], typer.Argument(help="The program and its arguments, after `--`.", metavar="COMMAND")],
     *,

@@ -159,6 +159,31 @@ def event_line(kind: str, data: Mapping[str, Any]) -> str:
     return f"{at} {said}"
 
 
+def plan_line(plan: Mapping[str, Any]) -> str:
+    """What would happen if a service had to start.
+
+    Example:
+        >>> victims = [{"holder": "a", "level": 0}, {"holder": "b", "level": 1}]
+        >>> plan = {"service": "chat", "verdict": "evict", "reason": "no room", "victims": victims, "regret": 3.24}
+        >>> plan_line(plan)
+        'chat would start once a has stopped, b sleeps at level 1 (regret 3.2 s): no room'
+    """
+    service, reason = plan["service"], plan["reason"]
+    match plan["verdict"]:
+        case "running":
+            return f"{service} need not start: {reason}"
+        case "refuse":
+            return f"{service} can't be started: {reason}"
+        case "evict":
+            left = (
+                f"{it['holder']} sleeps at level {it['level']}" if it["level"] else f"{it['holder']} has stopped"
+                for it in plan["victims"]
+            )
+            return f"{service} would start once {', '.join(left)} (regret {plan['regret']:.1f} s): {reason}"
+        case verdict:
+            return f"{service} would {verdict}: {reason}"
+
+
 def story_lines(story: Mapping[str, Any]) -> Iterator[str]:
     r"""Where a request has waited and why, a line a step.
 

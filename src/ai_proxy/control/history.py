@@ -54,6 +54,7 @@ class Wait:
         seen: What happened to its service until it was answered, or until it was looked at; shared with others.
         outcome: How it ended, as `RequestAnswered` says it; None while it waits.
         waited_s: How long it waited; None while it does.
+        answered_at: Unix time at which its wait ended; None before.
     """
 
     request: str
@@ -63,6 +64,7 @@ class Wait:
     seen: tuple[Step, ...] = ()
     outcome: str | None = None
     waited_s: float | None = None
+    answered_at: float | None = None
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -156,7 +158,8 @@ class History:
             return
         same = story.waits[event.request]
         wait = same.pop(0)
-        wait.seen, wait.outcome, wait.waited_s = story.steps, event.outcome, event.waited_s
+        wait.seen, wait.outcome = story.steps, event.outcome
+        wait.waited_s, wait.answered_at = event.waited_s, event.at
         if not same:
             del story.waits[event.request]
         if not story.waits:
