@@ -5,16 +5,25 @@ grant's end is told to the core only where it cares. No clock: every call brings
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ai_proxy.runtimes.base import Instance
 from ai_proxy.scheduler import core
 from ai_proxy.scheduler import messages as do
+from ai_proxy.scheduler.balance import choose
+from ai_proxy.scheduler.figures import Figures
 from ai_proxy.scheduler.ledger import Ledger
+from ai_proxy.scheduler.spec import ServiceSpec
 from ai_proxy.scheduler.state import Live, SchedulerState, Waiter
-from ai_proxy.services.machine import Event
+from ai_proxy.services.machine import Action, Event
 from ai_proxy.sim.model import Fleet
+from ai_proxy.sim.policies import Policy
+from ai_proxy.sim.ranked import Ranked
 
 HOST = "host memory"
+
+USE_GAP_S = 1.0
+"""As the real driver's: a request so long after the one before is a use of its service by itself."""
 
 
 class Core:
@@ -22,10 +31,14 @@ class Core:
 
     Args:
         fleet: Devices and services.
+        policy: A fixed rule of eviction, in place of the scheduler's own estimates.
     """
 
-    def __init__(self, fleet: Fleet) -> None:
-        self._state = SchedulerState(Ledger(fleet.devices, fleet.memory_mb), fleet.settings)
+    def __init__(self, fleet: Fleet, policy: Policy | None = None) -> None:
+        self._ranked = Ranked(policy, [spec.id for spec in fleet.specs]) if policy is not None else None
+        self._conflicts = policy.conflicts if policy is not None else {}
+        ledger = Ledger(fleet.devices, fleet.memory_mb, headroom_mb=fleet.headroom_mb, capacities=fleet.capacities)
+        self._state = SchedulerState(ledger, fleet.settings, estimates=self._ranked)
         self._shows_memory = any(spec.demand.memory_mb for spec in fleet.specs)
         self._waits_s = {spec.id: spec.max_wait_s for spec in fleet.specs}
 
@@ -41,13 +54,25 @@ class Core:
         """A replica of the service takes requests, though perhaps not one more."""
         return service in self._state.ready
 
-    def admit(self, service: str) -> Live | None:
+    def admit(self, service: str, now: float) -> Live | None:
         """Grant at once if a ready replica takes one more; the warm path."""
+        if self._ranked is not None:
+            self._ranked.came(service, now)
         live = self._state.ready.get(service)
-        if live is None or live.open >= live.limit:
+        if live is None:
             return None
+        if live.peers:
+            live = choose(live.peers, None, self._state.random.random)
+        if live.open >= live.limit:
+            return None
+        if not live.open and now - live.last_used > USE_GAP_S:
+            self._state.estimates.used(service, now)
         live.open += 1
         return live
+
+    def crowd(self, service: str, live: Live, now: float) -> Sequence[do.Action]:
+        """A request was granted at once: another replica may be of use."""
+        return core.step(self._state, now, do.Crowded(service)) if live.open > live.crowded_above else ()
 
     def close(self, service: str, live: Live, now: float) -> Sequence[do.Action]:
         """Give a grant back."""
@@ -62,7 +87,7 @@ class Core:
 
     def report(self, replica: str, event: Event, now: float) -> Sequence[do.Action]:
         """Tell what came of an action."""
-        instance = Instance(replica, replica, "127.0.0.1", 1) if event is Event.LAUNCHED else None
+        instance = Instance(replica, service_of(replica), "127.0.0.1", 1) if event is Event.LAUNCHED else None
         return core.step(self._state, now, do.Reported(replica, event, instance))
 
     def tell_work(self, replica: str, now: float, *, busy: bool) -> Sequence[do.Action]:
@@ -74,12 +99,29 @@ class Core:
         return core.step(self._state, now, do.StartAsked(service))
 
     def configure(self, fleet: Fleet, now: float) -> Sequence[do.Action]:
-        """Make the services known."""
-        return [action for spec in fleet.specs for action in core.step(self._state, now, do.Configured(spec))]
+        """Make the services known, and what their engines take as if it had been learned."""
+        actions: list[do.Action] = []
+        for spec in fleet.specs:
+            engine = fleet.engines[spec.id]
+            wakes_s = {nap.level: (engine.takes_s(Action.WAKE, nap.level),) for nap in spec.naps}
+            seen = Figures(loads_s=(engine.ready_s,), stops_s=(engine.stop_s,), wakes_s=wakes_s)
+            actions += core.step(self._state, now, do.Configured(self._ruled(spec)))
+            actions += core.step(self._state, now, do.Recalled(spec.id, seen))
+        return actions
 
     def tick(self, now: float) -> Sequence[do.Action]:
         """The time of `next_timer` has come."""
         return core.step(self._state, now, do.Tick())
+
+    def evicted(self, replica: str, now: float) -> None:
+        """A replica had to leave for another service."""
+        if self._ranked is not None:
+            self._ranked.left(service_of(replica), now)
+
+    def _ruled(self, spec: ServiceSpec) -> ServiceSpec:
+        """A policy may forbid services to be there together."""
+        rivals = self._conflicts.get(spec.id)
+        return replace(spec, conflicts=spec.conflicts | rivals) if rivals else spec
 
     def life(self, replica: str) -> Live | None:
         """The present life of a replica."""
@@ -87,9 +129,9 @@ class Core:
 
     def rooms(self, replica: str) -> Mapping[str, int]:
         """What a replica holds, in MiB by device."""
-        placement = self._state.ledger.held.get(replica)
-        if placement is None:
+        if replica not in self._state.ledger:
             return {}
+        placement = self._state.ledger.placement(replica)
         rooms = {device.id: min(placement.vram_mb, device.vram_mb) for device in placement.devices}
         return rooms | {HOST: placement.memory_mb} if self._shows_memory and placement.memory_mb else rooms
 

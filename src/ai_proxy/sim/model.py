@@ -92,6 +92,8 @@ class Fleet:
         engines: How each behaves, by service.
         settings: How waiting requests are treated.
         preload: Services that are started at the beginning.
+        headroom_mb: VRAM of each GPU that is given to nobody.
+        capacities: How much there is of the config's own resources.
     """
 
     devices: tuple[Device, ...]
@@ -100,6 +102,8 @@ class Fleet:
     engines: Mapping[str, EngineModel]
     settings: Settings = field(default_factory=Settings)
     preload: tuple[str, ...] = ()
+    headroom_mb: int = 0
+    capacities: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def vram_mb(self) -> int:
@@ -139,7 +143,16 @@ def fleet_of(
         assumed_s = 0.0 if elsewhere else assumed_ready_s(size_mb)
         engines[spec.id] = EngineModel(size_mb, known.get(spec.id, assumed_s), 0.0 if elsewhere else STOP_S, slots)
     preload = tuple(service for service, settings in config.services.items() if settings.preload)
-    return Fleet(tuple(devices), memory_mb, specs, engines, settings_of(config.scheduling), preload)
+    return Fleet(
+        tuple(devices),
+        memory_mb,
+        specs,
+        engines,
+        settings_of(config.scheduling),
+        preload,
+        config.scheduling.headroom_mb,
+        config.capacities,
+    )
 
 
 def settings_of(scheduling: SchedulingConfig) -> Settings:

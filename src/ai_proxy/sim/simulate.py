@@ -7,7 +7,7 @@ here reads a clock, draws a number or waits: the same fleet and trace give the s
 import heapq
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,10 +16,14 @@ from ai_proxy.scheduler.state import Live
 from ai_proxy.services.machine import Action, Event, State
 from ai_proxy.sim.adapter import Core, service_of
 from ai_proxy.sim.model import EngineModel, Fleet
+from ai_proxy.sim.policies import POLICIES, Footprint
 from ai_proxy.sim.recorder import Recorder
 from ai_proxy.sim.report import Outcome, report_of
 from ai_proxy.sim.spans import PHASES, Phase, SpanBook
 from ai_proxy.sim.traces import Request
+
+OURS = "ours"
+"""The policy that is the scheduler's own."""
 
 ASK_S = 0.01
 """Until an engine has told whether it works."""
@@ -133,10 +137,11 @@ class Simulation:
     def _request(self, request: Request) -> None:
         notes, service = self._notes, request.service
         notes.requests += 1
-        live = self._core.admit(service)
+        live = self._core.admit(service, self.now)
         if live is not None:
             notes.warm += 1
             self._begin(service, live, request.service_time_s)
+            self._act(self._core.crowd(service, live, self.now))
             return
         notes.waits(service, self.now, ready=self._core.is_ready(service))
         self._waiting[notes.requests] = request
@@ -175,8 +180,8 @@ class Simulation:
         """Carry out what the core decided."""
         for action in actions:
             match action:
-                case do.Run(replica, work, _):
-                    self._run(replica, work, getattr(action, "level", 0))
+                case do.Run(replica, work, _, level):
+                    self._run(replica, work, level)
                 case do.Ask(replica):
                     self._after(ASK_S, self._tell_work, replica)
                 case do.Admit(waiter, live):
@@ -219,10 +224,11 @@ class Simulation:
             notes.holds(replica, Phase.SLEEPING, self._core.rooms(replica), self.now)
 
     def _move(self, move: do.Moved) -> None:
-        replica, phase = move.service, PHASES.get(move.state)
+        replica, phase = move.replica, PHASES.get(move.state)
         live, rooms = self._core.life(replica), self._core.rooms(replica)
         if move.eviction is not None:
             self._notes.evictions[move.eviction] += 1
+            self._core.evicted(replica, self.now)
         if live is not None and move.state is State.READY:
             if live not in self._engines:
                 model = self._fleet.engines[service_of(replica)]
@@ -238,16 +244,25 @@ class Simulation:
             self._act(self._core.tell_work(replica, self.now, busy=bool(live.open)))
 
 
-def simulate(fleet: Fleet, trace: Iterable[Request], *, policy: str = "ours", record: bool = False) -> Outcome:
+def simulate(fleet: Fleet, trace: Sequence[Request], *, policy: str = OURS, record: bool = False) -> Outcome:
     """Run a trace.
 
     Args:
         fleet: Devices, services, engines.
         trace: In order of time, from 0; it asks for no other services.
-        policy: Who says which idle replicas leave.
+        policy: Who says which idle replicas leave: `OURS`, or a name of `POLICIES`.
         record: Gather what it takes to draw the run.
     """
+    rule = None
+    if policy != OURS:
+        footprints = [
+            Footprint(
+                spec.id, max(fleet.engines[spec.id].size_mb, 1), max(fleet.engines[spec.id].ready_s, 1e-3), spec.weight
+            )
+            for spec in fleet.specs
+        ]
+        rule = POLICIES[policy](footprints, trace, fleet.vram_mb)
     notes = Recorder(SpanBook() if record else None)
-    length_s = Simulation(fleet, Core(fleet), notes).run(trace)
+    length_s = Simulation(fleet, Core(fleet, rule), notes).run(trace)
     spans = notes.book.finish(length_s) if notes.book is not None else ()
     return Outcome(report_of(policy, fleet, notes, length_s), spans, tuple(notes.colds))
