@@ -66,6 +66,12 @@ def test_an_eviction_is_counted_by_its_reason(metrics: Metrics) -> None:
     assert metrics.service("chat").evictions[Eviction.ROOM] == 1
 
 
+def test_each_replica_counts_for_its_service(metrics: Metrics) -> None:
+    Journal(metrics).write(ServiceChanged(0.0, "chat#1", "stopping", "ready", "because", "room"))
+
+    assert metrics.service("chat").evictions[Eviction.ROOM] == 1
+
+
 def test_a_lease_is_no_cold_start_of_anything(metrics: Metrics) -> None:
     journal = Journal(metrics)
     for at, (previous, state) in enumerate(pairwise(("stopped", "queued", "starting", "loading", "ready"))):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ai_proxy.events import Decided, Event, Progress, RequestAnswered, RequestWaited, ServiceChanged
+from ai_proxy.runtimes.base import service_of
 from ai_proxy.services.machine import State
 
 ANSWERED = 1000
@@ -186,15 +187,5 @@ class History:
             self._add(event.for_service, replace(step, kind=Kind.EVICTION))
 
     def _add(self, key: str, step: Step) -> None:
-        if (story := self._stories.get(_service_of(key))) is not None:
+        if (story := self._stories.get(service_of(key))) is not None:
             story.add(step)
-
-
-def _service_of(key: str) -> str:
-    """The service of a replica's key.
-
-    Example:
-        >>> _service_of("chat"), _service_of("chat#2")
-        ('chat', 'chat')
-    """
-    return key.partition("#")[0]

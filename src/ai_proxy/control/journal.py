@@ -16,6 +16,7 @@ from ai_proxy.events import (
     ServiceChanged,
 )
 from ai_proxy.metrics import Eviction, Metrics
+from ai_proxy.runtimes.base import service_of
 from ai_proxy.services.machine import State
 
 
@@ -56,7 +57,7 @@ class Journal:
     def _count(self, event: ServiceChanged) -> None:
         if event.service.startswith(PREFIX):
             return  # a lease starts nothing that could fail or be slow
-        counters = self._metrics.service(event.service)
+        counters = self._metrics.service(service_of(event.service))
         if event.state == State.QUEUED:
             self._queued_at.setdefault(event.service, event.at)
         elif event.state == State.READY and event.service in self._queued_at:

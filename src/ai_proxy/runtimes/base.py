@@ -25,6 +25,16 @@ def replica_key(service: str, number: int) -> str:
     return f"{service}#{number}" if number else service
 
 
+def service_of(key: str) -> str:
+    """The service of a replica's key.
+
+    Example:
+        >>> service_of("chat"), service_of("chat#2")
+        ('chat', 'chat')
+    """
+    return key.partition("#")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class InstanceSpec:
     """What to start: one replica of one service at one placement.
