@@ -105,7 +105,7 @@ class System:
         self.bus.listen(Journal(self.metrics).write)
         self.pool = Pool(limits=Limits(max_connections=MAX_CONNECTIONS))
         self.scheduler = Scheduler(
-            SchedulerState(Ledger(inventory.devices, inventory.memory_mb), _settings(config)),
+            SchedulerState(_ledger(config, inventory), _settings(config)),
             self.bus,
             clock=self.clock,
             wall_clock=time.time,
@@ -354,6 +354,15 @@ def create_app() -> App:
         await root(scope, receive, send)
 
     return app
+
+
+def _ledger(config: Config, inventory: Inventory) -> Ledger:
+    return Ledger(
+        inventory.devices,
+        inventory.memory_mb,
+        headroom_mb=config.scheduling.headroom_mb,
+        capacities=config.capacities,
+    )
 
 
 def _settings(config: Config) -> Settings:

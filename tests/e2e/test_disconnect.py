@@ -50,7 +50,8 @@ def proxy(request: pytest.FixtureRequest, serve_module: Serve, tmp_path_factory:
         "queues": process(resources=BOTH_ON_ONE),
     }
     devices = [{"id": "0", "vram_mb": 1500}]
-    return serve_module({"devices": devices, "services": services}, under_uvicorn=request.param)
+    settings = {"devices": devices, "scheduling": {"headroom_mb": 0}, "services": services}
+    return serve_module(settings, under_uvicorn=request.param)
 
 
 @pytest.fixture(params=[leave_by_fin, leave_by_rst])

@@ -16,7 +16,7 @@ ROUNDS = 6
 DEVICE_MB = 1500
 ALONE = {"gpus": 1, "vram_required_mb": 1000}
 SLOWLY = ("--chunks", "5", "--interval", "0.02")
-SETTINGS = {"devices": [{"id": "0", "vram_mb": DEVICE_MB}], "scheduling": {"claim_after_s": 0.3}}
+SETTINGS = {"devices": [{"id": "0", "vram_mb": DEVICE_MB}], "scheduling": {"claim_after_s": 0.3, "headroom_mb": 0}}
 
 
 async def test_they_swap_under_load_with_no_request_lost_and_none_starved(serve: Serve) -> None:

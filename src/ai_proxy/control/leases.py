@@ -20,7 +20,7 @@ from ai_proxy.devices import Device, Placement
 from ai_proxy.errors import Draining, NoRoom, QueueFull, WaitTimeout
 from ai_proxy.events import Decided, Event, EventBus
 from ai_proxy.runtimes.base import Exit, Instance, InstanceSpec, Progress, Runtime
-from ai_proxy.scheduler.ledger import Demand, Ledger
+from ai_proxy.scheduler.ledger import Demand
 from ai_proxy.scheduler.scheduler import Scheduler
 from ai_proxy.scheduler.spec import ServiceSpec
 from ai_proxy.services.service import Service
@@ -274,7 +274,7 @@ class Leases:
             if asked not in known:
                 raise UnknownDevice(asked, self._devices)
         demand = Demand(len(wish.devices) or wish.gpus, wish.devices, wish.vram_mb)
-        if Ledger(self._devices, 0).fit(demand) is None:
+        if self._scheduler.state.ledger.with_only(()).fit(demand) is None:
             has = ", ".join(f"{device.id} with {device.vram_mb:,} MB" for device in self._devices) or "none"
             raise NoRoom(f"it needs {demand}; the GPUs of this machine: {has}")
         return demand
