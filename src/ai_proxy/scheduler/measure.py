@@ -33,11 +33,9 @@ def measure(state: SchedulerState, measured: Measured) -> None:
             for holder, charged_mb in ledger.holders_on(device.uuid).items()
             if (replica := state.replicas.get(holder)) is not None and replica.state is not State.STARTING
         }
-        foreign_mb = measured.foreign_mb(device.uuid, started)
-        if foreign_mb is None:
-            # Of a device that is lost nothing can be had; of one that can't be asked the books are all there is.
-            foreign_mb = device.vram_mb if device.uuid in measured.lost else 0
-        ledger.measure(device.uuid, foreign_mb)
+        # Of one that can't be asked the books are all there is.
+        ledger.measure(device.uuid, measured.foreign_mb(device.uuid, started) or 0)
+    state.lost = measured.lost
 
 
 def leave_behind(state: SchedulerState, leftovers: Mapping[str, int]) -> None:

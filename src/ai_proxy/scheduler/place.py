@@ -58,13 +58,16 @@ def ask_of(state: SchedulerState, service: ServiceState) -> Ask:
         service.spec.priority,
         state.conflicts_of(service.spec),
         frozenset(service.spec.requires),
-        frozenset(
-            device.uuid
-            for key in state.loading
-            if (live := state.replicas[key].live) is not None
-            for device in live.placement.devices
-        ),
+        _closed(state),
     )
+
+
+def _closed(state: SchedulerState) -> frozenset[str]:
+    """Devices where nothing may start now: engines that load look at what is free, and two would mislead each other."""
+    if not state.loading:
+        return state.lost
+    lives = (state.replicas[key].live for key in state.loading)
+    return state.lost.union(device.uuid for live in lives if live is not None for device in live.placement.devices)
 
 
 def _turn_of(turn: Turn, replica: Replica) -> tuple[int, float, int, float]:

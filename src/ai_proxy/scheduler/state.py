@@ -285,6 +285,7 @@ class SchedulerState:
         interested: Services somebody waits for, in the order in which that began.
         draining: Keys of the replicas in DRAINING.
         loading: Keys of the replicas in STARTING or LOADING.
+        lost: UUIDs of devices that do not answer any more; nothing starts there.
         dependents: Services by the id of one that they require.
         opponents: Services by the id of one that they conflict with.
     """
@@ -309,6 +310,7 @@ class SchedulerState:
         self.interested: dict[str, None] = {}
         self.draining: set[str] = set()
         self.loading: set[str] = set()
+        self.lost: frozenset[str] = frozenset()
         self.dependents: dict[str, set[str]] = {}
         self.opponents: dict[str, set[str]] = {}
         self.waiting = 0
