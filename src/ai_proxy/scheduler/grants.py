@@ -9,7 +9,7 @@ from ai_proxy.transport.origin import Origin
 
 
 class OpenGrant:
-    """The right to send one request to one replica."""
+    """The right to send one request to one replica; it is among the open ones from its making to its closing."""
 
     __slots__ = ("_grants", "base_path", "live", "origin", "request")
 
@@ -19,44 +19,40 @@ class OpenGrant:
         self.request = request
         self.live = live
         self._grants: Grants | None = grants
+        grants.open[self] = None
 
     def __repr__(self) -> str:
         return f"<OpenGrant {self.request.id} on {self.origin}{'' if self._grants else ', closed'}>"
 
     def close(self) -> None:
         """Give the right back; idempotent."""
-        grants, self._grants = self._grants, None
+        grants = self._grants
         if grants is not None:
-            grants.take_back(self)
+            self._grants = None
+            del grants.open[self]
+            if grants.hurried and (timer := grants.hurried.pop(self, None)) is not None:
+                timer.cancel()
+            grants.on_close(self.live)
 
 
 class Grants:
     """All grants that are open.
 
     Args:
-        on_close: Is told the request and the life of each that is given back.
+        on_close: Is told the life of each that is given back.
+
+    Attributes:
+        open: They, in the order in which they were given.
+        hurried: Those with an end, and the timers of it.
     """
 
-    def __init__(self, on_close: Callable[[RequestInfo, Live], None]) -> None:
+    def __init__(self, on_close: Callable[[Live], None]) -> None:
         self.open: dict[OpenGrant, None] = {}
-        self._on_close = on_close
-        self._hurried: dict[OpenGrant, asyncio.TimerHandle] = {}
+        self.hurried: dict[OpenGrant, asyncio.TimerHandle] = {}
+        self.on_close = on_close
 
     def __repr__(self) -> str:
-        return f"<Grants {len(self.open)} open, {len(self._hurried)} with an end>"
-
-    def give(self, request: RequestInfo, live: Live, origin: Origin, base_path: bytes) -> OpenGrant:
-        """Give a right that is counted as open already."""
-        grant = OpenGrant(self, request, live, origin, base_path)
-        self.open[grant] = None
-        return grant
-
-    def take_back(self, grant: OpenGrant) -> None:
-        """Take a right back."""
-        del self.open[grant]
-        if self._hurried and (timer := self._hurried.pop(grant, None)) is not None:
-            timer.cancel()
-        self._on_close(grant.request, grant.live)
+        return f"<Grants {len(self.open)} open, {len(self.hurried)} with an end>"
 
     def hurry(self, live: Live, max_request_s: float) -> None:
         """Have each request on a replica end when it has lasted for as long as one may, if a claim still waits then.
@@ -67,17 +63,17 @@ class Grants:
         """
         loop = asyncio.get_running_loop()
         for grant in self.open:
-            if grant.live is live and grant not in self._hurried:
+            if grant.live is live and grant not in self.hurried:
                 at = max(grant.request.since, live.ready_at or 0.0) + max_request_s
-                self._hurried[grant] = loop.call_at(at, self._cut, grant)
+                self.hurried[grant] = loop.call_at(at, self._cut, grant)
 
     def close(self) -> None:
         """End the timers."""
-        for timer in self._hurried.values():
+        for timer in self.hurried.values():
             timer.cancel()
-        self._hurried.clear()
+        self.hurried.clear()
 
     def _cut(self, grant: OpenGrant) -> None:
-        self._hurried.pop(grant, None)
+        self.hurried.pop(grant, None)
         if grant.live.drained_for is not None:
             grant.request.cancel()

@@ -148,13 +148,14 @@ class Scheduler:
         return Waiter(next(self._waiter_ids), request.service, now, now + max_wait_s, request.may_swap)
 
     def _grant(self, request: RequestInfo, live: Live) -> OpenGrant:
-        return self._grants.give(request, live, *self._doors[live.replica.key])
+        origin, base_path = self._doors[live.replica.key]
+        return OpenGrant(self._grants, request, live, origin, base_path)
 
-    def _closed(self, request: RequestInfo, live: Live) -> None:
+    def _closed(self, live: Live) -> None:
         live.open -= 1
         live.last_used = self._clock()
         if core.cares(self.state, live):
-            self._step(do.Closed(request.service))
+            self._step(do.Closed(live.replica.service.id))
 
     # The owner of services
 

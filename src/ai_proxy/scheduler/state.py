@@ -110,6 +110,13 @@ class Replica:
         spare: It is started only where there is room, not for somebody who waits.
         prepared: Its start was prepared while it waits for room.
         waking: Somebody waits for it to wake up.
+        key: Its name in the ledger and in all messages.
+
+    Example:
+        >>> from ai_proxy.scheduler.ledger import Demand
+        >>> service = ServiceState(ServiceSpec("chat", Demand()))
+        >>> Replica(service).key, Replica(service, 1).key
+        ('chat', 'chat#1')
     """
 
     service: "ServiceState"
@@ -120,21 +127,14 @@ class Replica:
     spare: bool = False
     prepared: bool = False
     waking: bool = False
+    key: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Its key is written once: each grant looks it up."""
+        self.key = f"{self.service.id}#{self.number}" if self.number else self.service.id
 
     def __repr__(self) -> str:
         return f"<Replica {self.key}: {self.state}{f', {self.live.open} open' if self.live else ''}>"
-
-    @property
-    def key(self) -> str:
-        """Its name in the ledger and in all messages.
-
-        Example:
-            >>> from ai_proxy.scheduler.ledger import Demand
-            >>> service = ServiceState(ServiceSpec("chat", Demand()))
-            >>> Replica(service).key, Replica(service, 1).key
-            ('chat', 'chat#1')
-        """
-        return f"{self.service.id}#{self.number}" if self.number else self.service.id
 
     @property
     def is_idle(self) -> bool:
