@@ -6,6 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from ai_proxy.config.diff import spec_hash
+from ai_proxy.config.load import load
+from ai_proxy.config.paths import state_dir
+from ai_proxy.control.database import Database
+from ai_proxy.control.learned import FILE_NAME
+from ai_proxy.scheduler.figures import Figures
 from tests.cli.shell import Said, run
 
 pytestmark = pytest.mark.slow
@@ -15,7 +21,7 @@ devices: [{id: "0", vram_mb: 24576}]
 memory_mb: 64000
 services:
   chat: {image: x, resources: {gpus: 1, vram_required_mb: 16000}, models: [big, "big-*"]}
-  code: {image: x, resources: {gpus: 1, vram_required_mb: 15000}}
+  code: {image: y, resources: {gpus: 1, vram_required_mb: 15000}}
 """
 TRACE = "at,service,duration\n0,chat,3\n60,big-9,1\n90,code,2\n"
 
@@ -163,3 +169,32 @@ def test_events_that_can_not_be_drawn_are_told_why(home: Path, text: str, fault:
 
     assert (said.status, said.err.count("\n")) == (1, 1)
     assert said.err.startswith(fault)
+
+
+def test_what_the_proxy_has_learned_takes_the_place_of_guesses(home: Path) -> None:
+    (home / "ai-proxy.yaml").write_text(CONFIG.replace("vram_required_mb: 15000", "vram_required_mb: auto"), "utf-8")
+    config = load(home / "ai-proxy.yaml", {})
+    folder = state_dir(home / "ai-proxy.yaml", config, {"HOME": str(home)})
+    folder.mkdir(parents=True)
+    learned = Database(folder / FILE_NAME)
+    shapes = {service: spec_hash(settings) for service, settings in config.services.items()}
+    seen = {(shapes["chat"], "L4"): Figures(loads_s=(7.0,)), (shapes["code"], "L4"): Figures(5_000, (9.0,))}
+    learned.save(seen, (), {})
+    learned.close()
+
+    report = json.loads(simulated(home, "--trace", "trace.csv", "--json").out)["reports"][0]
+
+    assert report["load_s"] == 16.0
+    assert report["evictions"] == {}, "code fits beside chat, by what was seen of it"
+    assert "load times: 1 given, 1 learned" in simulated(home, "--trace", "trace.csv", "--load", "chat=1").out
+
+
+def test_what_was_learned_and_can_not_be_read_is_left_aside_and_told(home: Path) -> None:
+    (home / "ai-proxy.yaml").write_text(f"state_dir: {home}\n{CONFIG}", "utf-8")
+    (home / FILE_NAME).write_text("no database", "utf-8")
+
+    said = simulated(home, "--trace", "trace.csv")
+
+    assert said.status == 0
+    assert said.err.startswith(f"note: what was learned is left aside: {home / FILE_NAME}: ")
+    assert (home / FILE_NAME).read_text("utf-8") == "no database"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from ai_proxy.cli.local import ConfigFile, read_config
 if TYPE_CHECKING:
     from ai_proxy.config.models import Config
     from ai_proxy.devices import Device
+    from ai_proxy.scheduler.figures import Figures
     from ai_proxy.sim.model import Fleet
     from ai_proxy.sim.report import Outcome
     from ai_proxy.sim.traces import Request
@@ -102,7 +104,14 @@ def _fleet(path: Path, config: "Config", gpus: Sequence[int], loads: Sequence[st
 
     ready_s = dict(_load_time(said, config) for said in loads)
     devices = _devices(config, gpus)
-    fleet = fleet_of(config, devices, config.memory_mb or _memory_mb(), ready_s=ready_s, slots=slots or UNLIMITED)
+    fleet = fleet_of(
+        config,
+        devices,
+        config.memory_mb or _memory_mb(),
+        figures=_learned(path, config),
+        ready_s=ready_s,
+        slots=slots or UNLIMITED,
+    )
     if not devices and any(spec.demand.gpus for spec in fleet.specs):
         raise Failure(f"{path}: its services need a GPU and none is known: say --gpu MB, or list it under `devices`")
     return fleet
@@ -115,6 +124,30 @@ def _devices(config: "Config", gpus: Sequence[int]) -> "list[Device]":
         return [Device(str(index), f"GPU-{index}", mb) for index, mb in enumerate(gpus)]
     declared = () if config.devices == "auto" else config.devices
     return [Device(it.id, it.uuid or it.id, it.vram_mb, it.name) for it in declared]
+
+
+def _learned(path: Path, config: "Config") -> "dict[str, Figures]":
+    """What the proxy of this config has learned so far, whether it runs or not; nothing if that can't be read."""
+    from ai_proxy.config.diff import spec_hash  # noqa: PLC0415
+    from ai_proxy.config.paths import state_dir  # noqa: PLC0415
+    from ai_proxy.control.database import peek  # noqa: PLC0415
+    from ai_proxy.control.learned import FILE_NAME  # noqa: PLC0415
+    from ai_proxy.scheduler.figures import merged  # noqa: PLC0415
+
+    file = state_dir(path, config, os.environ) / FILE_NAME
+    if not file.is_file():
+        return {}
+    try:
+        kept = peek(file)
+    except (sqlite3.Error, ValueError) as fault:
+        typer.echo(f"note: what was learned is left aside: {file}: {fault}", err=True)
+        return {}
+    shapes = {service: spec_hash(settings) for service, settings in config.services.items()}
+    seen = {
+        service: merged(one for (shape, _), one in kept.items() if shape == wanted)
+        for service, wanted in shapes.items()
+    }
+    return {service: figures for service, figures in seen.items() if figures is not None}
 
 
 def _memory_mb() -> int:

@@ -1,6 +1,7 @@
 """How a simulation is run, printed and drawn for the command line."""
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from rich.table import Table
 from ai_proxy.cli.table import PIPE_WIDTH, duration
 from ai_proxy.sim.adapter import HOST
 from ai_proxy.sim.gantt import gantt
-from ai_proxy.sim.model import Fleet
+from ai_proxy.sim.model import Fleet, Source
 from ai_proxy.sim.report import Outcome, Report
 from ai_proxy.sim.simulate import simulate
 from ai_proxy.sim.traces import Request
@@ -48,7 +49,7 @@ def show(config: str, fleet: Fleet, outcomes: Sequence[Outcome], console: Consol
     """Print what came of it: one run in full, several as a table."""
     console = console or Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
     report = outcomes[0].report
-    console.print(f"{config}: {setting(fleet)}")
+    console.print(f"{config}: {setting(fleet)}; load times: {sources(fleet)}")
     console.print(f"{report.requests:,} requests in {duration(report.length_s)}\n")
     if len(outcomes) > 1:
         console.print(_comparison([outcome.report for outcome in outcomes]))
@@ -69,6 +70,12 @@ def setting(fleet: Fleet) -> str:
         return f"{services}, no GPU"
     gpus = f"{len(fleet.devices)} GPU{'s' * (len(fleet.devices) > 1)} with {fleet.vram_mb:,} MB"
     return f"{services} on {gpus}, of which they need {fleet.oversubscription:.1f} times as much"
+
+
+def sources(fleet: Fleet) -> str:
+    """Where the load times of a fleet are from."""
+    counts = Counter(engine.source for engine in fleet.engines.values())
+    return ", ".join(f"{counts[source]} {source}" for source in Source if counts[source]) or "none"
 
 
 def span(seconds: float) -> str:

@@ -8,7 +8,7 @@ that this is always the same one.
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from ai_proxy.scheduler.figures import RECENT, Figures
@@ -27,6 +27,21 @@ CREATE TABLE memos (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 # The last is what a table or a column that is missing comes as.
 _USELESS = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
+
+
+def peek(path: Path) -> dict[Key, Figures]:
+    """All figures of a file that belongs to somebody who may be writing to it: it is neither changed nor made.
+
+    Raises:
+        sqlite3.Error: It can't be read.
+        ValueError: It is no database of ours.
+    """
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)) as db:
+        rows = db.execute("SELECT spec_hash, device, figures FROM figures ORDER BY rowid").fetchall()
+    try:
+        return {(spec_hash, device): _figures(text) for spec_hash, device, text in rows}
+    except (TypeError, KeyError, AttributeError) as fault:
+        raise ValueError(f"not figures as this version keeps them: {fault!r}") from fault
 
 
 class Spoilt(Exception):

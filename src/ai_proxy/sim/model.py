@@ -5,11 +5,13 @@ Plain data, and how it follows from a config. It knows nothing of time that pass
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 from ai_proxy.config.models import Config, RuntimeKind
 from ai_proxy.config.sharing import SchedulingConfig
 from ai_proxy.devices import Device
+from ai_proxy.scheduler.figures import Figures, with_learned
 from ai_proxy.scheduler.spec import UNLIMITED, ServiceSpec, spec_of
 from ai_proxy.scheduler.state import Settings
 from ai_proxy.services.machine import Action
@@ -26,6 +28,14 @@ BUS_MB_S = 10_240.0
 STOP_S = 1.0
 
 
+class Source(StrEnum):
+    """Where a load time is from."""
+
+    GIVEN = "given"
+    LEARNED = "learned"
+    ASSUMED = "assumed"
+
+
 @dataclass(frozen=True, slots=True)
 class EngineModel:
     """How one service's engine behaves.
@@ -35,12 +45,14 @@ class EngineModel:
         ready_s: From the start to ready.
         stop_s: From the stop until its room is free.
         slots: Requests it works on at once; more wait inside the engine.
+        source: Where `ready_s` is from.
     """
 
     size_mb: int
     ready_s: float
     stop_s: float = STOP_S
     slots: int = UNLIMITED
+    source: Source = Source.ASSUMED
 
     def takes_s(self, action: Action, level: int = 0) -> float:
         """How long an action takes; infinity for one that never ends by itself.
@@ -122,6 +134,7 @@ def fleet_of(
     devices: Sequence[Device],
     memory_mb: int,
     *,
+    figures: Mapping[str, Figures] | None = None,
     ready_s: Mapping[str, float] | None = None,
     slots: int = UNLIMITED,
 ) -> Fleet:
@@ -131,28 +144,40 @@ def fleet_of(
         config: Says which services there are.
         devices: The GPUs they share.
         memory_mb: The host memory they share, in MiB.
-        ready_s: How long a start takes, by service, where that is known; else it is assumed from the size.
+        figures: What was learned, by service: load and stop times, and the VRAM of those whose config leaves it open.
+        ready_s: How long a start takes, by service, whatever was learned; where neither says it, it is assumed.
         slots: Requests each engine works on at once.
     """
-    specs = tuple(spec_of(service, settings, devices) for service, settings in config.services.items())
-    known = ready_s or {}
-    engines = {}
-    for spec in specs:
-        size_mb = size_of(spec, devices)
-        elsewhere = config.services[spec.id].kind is RuntimeKind.EXTERNAL
-        assumed_s = 0.0 if elsewhere else assumed_ready_s(size_mb)
-        engines[spec.id] = EngineModel(size_mb, known.get(spec.id, assumed_s), 0.0 if elsewhere else STOP_S, slots)
-    preload = tuple(service for service, settings in config.services.items() if settings.preload)
+    specs, engines = [], {}
+    scheduling = config.scheduling
+    for service, settings in config.services.items():
+        seen = (figures or {}).get(service)
+        spec = spec_of(service, settings, devices)
+        spec = replace(spec, demand=with_learned(spec.demand, seen, devices, scheduling.headroom_mb))
+        engine = _engine(size_of(spec, devices), seen or Figures(), (ready_s or {}).get(service))
+        if settings.kind is RuntimeKind.EXTERNAL:
+            engine = EngineModel(0, 0.0, 0.0)
+        specs.append(spec)
+        engines[service] = replace(engine, slots=slots)
     return Fleet(
         tuple(devices),
         memory_mb,
-        specs,
+        tuple(specs),
         engines,
-        settings_of(config.scheduling),
-        preload,
-        config.scheduling.headroom_mb,
+        settings_of(scheduling),
+        tuple(service for service, settings in config.services.items() if settings.preload),
+        scheduling.headroom_mb,
         config.capacities,
     )
+
+
+def _engine(size_mb: int, seen: Figures, given_s: float | None) -> EngineModel:
+    stop_s = STOP_S if seen.stop_s is None else seen.stop_s
+    if given_s is not None:
+        return EngineModel(size_mb, given_s, stop_s, source=Source.GIVEN)
+    if seen.load_s is not None:
+        return EngineModel(size_mb, seen.load_s, stop_s, source=Source.LEARNED)
+    return EngineModel(size_mb, assumed_ready_s(size_mb), stop_s)
 
 
 def settings_of(scheduling: SchedulingConfig) -> Settings:
