@@ -26,6 +26,11 @@ RATES_PER_S = {"poisson": 0.03, "zipf": 0.03, "diurnal": 0.03, "chains": 0.03, "
 
 RECORDED = "azure"
 
+FIGURES = (
+    "requests", "refused", "unanswered", "cold_starts", "cold_start_s", "loads", "load_s", "evictions", "waits",
+    "fairness",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Case:
@@ -71,10 +76,11 @@ def trace_of(case: Case, fleet: Fleet, recorded: Path) -> list[Request]:
 
 
 def run(case: Case, policies: tuple[str, ...], recorded: Path) -> tuple[Case, Mapping[str, Any]]:
-    """All policies on one trace and fleet: their reports, by policy."""
+    """All policies on one trace and fleet: what the page and a second look need of their reports, by policy."""
     fleet = fleet_of(case)
     trace = trace_of(case, fleet, recorded)
-    return case, {policy: simulate(fleet, trace, policy=policy).report.as_json() for policy in policies}
+    reports = {policy: simulate(fleet, trace, policy=policy).report.as_json() for policy in policies}
+    return case, {policy: {figure: report[figure] for figure in FIGURES} for policy, report in reports.items()}
 
 
 @cache
