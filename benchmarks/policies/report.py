@@ -42,10 +42,9 @@ def page(about: Mapping[str, Any], verdict: Verdict, policies: Sequence[str], pl
         f"| --- | {' | '.join('--:' for _ in policies)} | --: |",
     ]
     for name, cell in verdict.totals.items():
-        best = min(cell[policy] for policy in policies if policy != FLOOR)
-        ratios = [f"{cell[policy] / cell[FLOOR]:.2f}" for policy in policies]
+        best = min((policy for policy in policies if policy != FLOOR), key=lambda policy: cell[policy])
         ratios = [
-            f"**{ratio}**" if cell[policy] == best else ratio for policy, ratio in zip(policies, ratios, strict=True)
+            f"**{cell[it] / cell[FLOOR]:.2f}**" if it == best else f"{cell[it] / cell[FLOOR]:.2f}" for it in policies
         ]
         lines.append(f"| {label(name)} | {' | '.join(ratios)} | {cell[FLOOR]:,.0f} |")
     means = [f"{verdict.means[policy]:.3f}" for policy in policies]

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ai_proxy.devices import Device, Placement
@@ -47,6 +47,7 @@ def greedily(ledger: Ledger, demand: Demand, order: Collection[str]) -> set[str]
     return set(victims)
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 9), min_size=1, max_size=8),
     order=st.permutations(range(8)),

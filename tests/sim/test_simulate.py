@@ -95,12 +95,12 @@ def test_what_was_recorded_covers_every_replicas_life() -> None:
 @pytest.mark.parametrize("generator", list(GENERATORS))
 def test_the_same_trace_gives_the_same_figures(generator: str) -> None:
     services = fleet(4_000, 3_000, 6_000, 5_000)
-    requests = GENERATORS[generator]([spec.id for spec in services.specs], 600.0, 0.2, 3)
+    requests = GENERATORS[generator]([spec.id for spec in services.specs], 300.0, 0.2, 3)
 
     assert simulate(services, requests).report == simulate(services, requests).report
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     sizes=st.lists(st.sampled_from((2_000, 5_000, 9_000, 12_000)), min_size=1, max_size=5),
     gpus=st.lists(st.sampled_from((6_000, 10_000)), min_size=1, max_size=2),
