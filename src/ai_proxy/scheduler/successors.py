@@ -16,7 +16,8 @@ _LINKS = 8
 _RECENT = 4
 _PULLS = 8
 _KEEP = 0.99
-_FIRST_GUESS = 0.05
+_FIRST_GUESS = 0.01
+_DOUBT_USES = 10.0
 _FIRST_LAG_S = 20.0
 
 
@@ -30,9 +31,9 @@ class _Link:
         lag_s: Seconds from the one to the other, in the mean.
     """
 
-    brought: float = 2 * _FIRST_GUESS
-    uses: float = 2.0
-    lag_s: float = _FIRST_LAG_S
+    brought: float
+    uses: float
+    lag_s: float
 
     @property
     def odds(self) -> float:
@@ -129,7 +130,7 @@ class Successors:
             if links[least].odds >= _FIRST_GUESS:
                 return
             del links[least]
-        links[other] = _Link()
+        links[other] = _Link(_FIRST_GUESS * _DOUBT_USES, _DOUBT_USES, _FIRST_LAG_S)
 
     def _pull(self, service: str, now: float) -> None:
         for other, link in self._links.get(service, {}).items():
