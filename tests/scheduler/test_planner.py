@@ -3,7 +3,7 @@
 from itertools import product
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from ai_proxy.scheduler.ledger import Ledger
 from ai_proxy.scheduler.planner import Ask, Evict, Plan, Refuse, Start, Victim, Wait, plan, vacated
@@ -48,7 +48,9 @@ def cheapest(crowd: Crowd, ask: Ask, avoid: frozenset[str]) -> float | None:
     return best
 
 
+@pytest.mark.slow
 @given(crowds(), asks())
+@settings(deadline=None)
 def test_a_start_is_never_over_capacity_nor_where_something_loads(crowd: Crowd, ask: Ask) -> None:
     match planned(crowd, ask):
         case Start(placement):
@@ -66,7 +68,9 @@ def test_a_start_is_never_over_capacity_nor_where_something_loads(crowd: Crowd, 
             assert rivals(crowd, ask) or crowd.ledger.fit(ask.demand, ask.loading) is None
 
 
+@pytest.mark.slow
 @given(crowds(), asks())
+@settings(deadline=None)
 def test_victims_may_leave_and_so_may_all_that_leave_with_them(crowd: Crowd, ask: Ask) -> None:
     match planned(crowd, ask):
         case Evict(victims=victims):
@@ -80,7 +84,9 @@ def test_victims_may_leave_and_so_may_all_that_leave_with_them(crowd: Crowd, ask
                 assert resident.service not in ask.requires | {ask.service}
 
 
+@pytest.mark.slow
 @given(crowds(), asks())
+@settings(deadline=None)
 def test_victims_are_enough_and_none_of_them_leaves_in_vain(crowd: Crowd, ask: Ask) -> None:
     match planned(crowd, ask):
         case Evict(victims=victims, placement=placement, exact=exact):
@@ -102,7 +108,9 @@ def test_victims_are_enough_and_none_of_them_leaves_in_vain(crowd: Crowd, ask: A
                 )
 
 
+@pytest.mark.slow
 @given(crowds(most=6), asks())
+@settings(deadline=None)
 def test_no_other_choice_has_less_regret(crowd: Crowd, ask: Ask) -> None:
     verdict = planned(crowd, ask)
     if isinstance(verdict, Start) or (isinstance(verdict, Wait) and verdict.placement is not None):
@@ -113,7 +121,9 @@ def test_no_other_choice_has_less_regret(crowd: Crowd, ask: Ask) -> None:
     assert (verdict.regret if isinstance(verdict, Evict) else None) == best
 
 
+@pytest.mark.slow
 @given(crowds(), asks())
+@settings(deadline=None)
 def test_refuses_exactly_what_would_not_fit_beside_the_pinned_alone(crowd: Crowd, ask: Ask) -> None:
     pinned = [h for h, resident in crowd.residents.items() if resident.pinned and not resident.leaving]
     alone = crowd.ledger.with_only(pinned)
@@ -121,7 +131,9 @@ def test_refuses_exactly_what_would_not_fit_beside_the_pinned_alone(crowd: Crowd
     assert isinstance(planned(crowd, ask), Refuse) == never
 
 
+@pytest.mark.slow
 @given(crowds(), asks())
+@settings(deadline=None)
 def test_nobody_is_evicted_while_those_on_their_way_out_make_enough_room(crowd: Crowd, ask: Ask) -> None:
     rest = resting(crowd)
     if rest.fit(ask.demand) is not None and not rivals(crowd, ask) & set(rest.held):

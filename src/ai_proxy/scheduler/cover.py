@@ -214,6 +214,8 @@ class Search:
     def _relax(self, place: int, resource: int) -> "_Relaxed":
         pieces = []
         cap = self._caps[resource]
+        # What becomes short only on the way is borne by none: the whole cost is shared out among the others.
+        is_borne = self._short[resource] > 0
         for index in self._order[place:]:
             most, least = 0, inf
             for way in self._items[index].ways:
@@ -221,7 +223,7 @@ class Search:
                 if given > 0:
                     most, least = max(most, given), min(least, way.cost / given)
             if most:
-                pieces.append((least * self._shares[index], most))
+                pieces.append((least * self._shares[index] if is_borne else 0.0, most))
         pieces.sort()
         return _Relaxed(pieces)
 

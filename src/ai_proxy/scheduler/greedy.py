@@ -42,7 +42,7 @@ def greedy(items: Sequence[Item], short: Sequence[int], *, thorough: bool = Fals
         items: What can be chosen.
         short: How much of each resource is missing; negative where there is some to spare.
         thorough: Choose each item in the way that gives the most. A choice can come to nothing because it was too
-            gentle on some; this one only if there is no cover at all.
+            gentle on some; this one, where one way of each item gives the most of all, only if there is no cover.
 
     Returns:
         The way taken, by item; None if it came to nothing.
@@ -114,12 +114,18 @@ class _Choice:
 
     def drop_needless(self) -> None:
         """Take back every item without which the others do, the dearest first."""
-        items = self._items
-        for index in sorted(self.chosen, key=lambda index: -items[index].ways[self.chosen[index]].cost):
-            needed = items[index].must or any(items[other].along >> index & 1 for other in self.chosen)
-            gives = items[index].ways[self.chosen[index]].gives
-            if not needed and all(missing + given <= 0 for missing, given in zip(self._short, gives, strict=True)):
-                self._add(items[index].ways[self.chosen.pop(index)], -1)
+        while (index := self._needless()) is not None:
+            self._add(self._items[index].ways[self.chosen.pop(index)], -1)
+
+    def _needless(self) -> int | None:
+        items, chosen = self._items, self.chosen
+        for index in sorted(chosen, key=lambda index: -items[index].ways[chosen[index]].cost):
+            gives = items[index].ways[chosen[index]].gives
+            if all(missing + given <= 0 for missing, given in zip(self._short, gives, strict=True)) and not (
+                items[index].must or any(items[other].along >> index & 1 for other in chosen)
+            ):
+                return index
+        return None
 
     def _offers(self, resource: int) -> list[tuple[int, int, float, int]]:
         """Who gives some of a resource and in which way, at which cost and how much; best value first."""

@@ -77,7 +77,7 @@ class Reasons:
             has = len(ledger.devices)
             return f"{needs}; this machine has {has} GPU{'s' * (has != 1)}: set resources.gpus or devices"
         largest_mb = max((device.vram_mb for device in ledger.eligible(demand)), default=0)
-        headroom = f", of which {ledger.headroom_mb:,} stay free" if ledger.headroom_mb and largest_mb else ""
+        headroom = f", of which {ledger.headroom_mb:,} stay free," if ledger.headroom_mb and largest_mb else ""
         which = "the largest GPU in question" if demand.pins else "the largest GPU"
         return f"{needs}; {which} has {largest_mb:,} MB{headroom} and the host {ledger.memory_mb:,} MB"
 
@@ -89,6 +89,7 @@ class Reasons:
             candidates: Who could leave, which is not enough.
         """
         demand = self._ask.demand
+        candidates = {holder for holder in candidates if not self._is_kept(holder, rest, candidates)}
         staying = [holder for holder in rest.held if holder not in candidates]
         why = []
         if rivals := [holder for holder in self.rivals if holder in staying]:
@@ -103,8 +104,14 @@ class Reasons:
         why += [self._of_device(rest, device, candidates) for device in self._nearest(rest, candidates)]
         return "; ".join([f"it needs {demand}", *why])
 
+    def _is_kept(self, holder: str, rest: Ledger, candidates: Collection[str]) -> bool:
+        """It could leave, but the one that asks needs it, or another that needs it stays."""
+        resident = self._residents[holder]
+        needed = resident.service == self._ask.service or resident.service in self._ask.requires
+        return needed or any(other in rest and other not in candidates for other in resident.along)
+
     def _nearest(self, rest: Ledger, candidates: Collection[str]) -> list[Device]:
-        """Of the devices on which it would not fit even if the candidates left, those that come closest."""
+        """Of the devices that it would fit on, but not even if the candidates left, those that come closest."""
         demand = self._ask.demand
 
         def lacking(device: Device) -> int:
@@ -114,10 +121,14 @@ class Reasons:
             free_mb = rest.free_mb(device) + sum(mb for holder, mb in charges.items() if holder in candidates)
             return demand.least_vram_mb - free_mb
 
-        short = [(lacks, place) for place, device in enumerate(rest.eligible(demand)) if (lacks := lacking(device)) > 0]
-        eligible = rest.eligible(demand)
+        eligible = [
+            device
+            for device in rest.eligible(demand)
+            if demand.vram_mb is None or device.vram_mb - rest.headroom_mb >= demand.least_vram_mb
+        ]
+        short = [(lacks, place) for place, device in enumerate(eligible) if (lacks := lacking(device)) > 0]
         lack = demand.gpus - (len(eligible) - len(short))
-        return [eligible[place] for _, place in sorted(short)[: min(lack, _DEVICES)]] if lack > 0 else []
+        return [eligible[place] for _, place in sorted(short)[:_DEVICES]] if lack > 0 else []
 
     def _of_device(self, rest: Ledger, device: Device, candidates: Collection[str]) -> str:
         staying = {holder: mb for holder, mb in rest.holders_on(device.uuid).items() if holder not in candidates}
