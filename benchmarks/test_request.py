@@ -49,6 +49,7 @@ class Grants:
     """A gate that always grants."""
 
     base_path = b""
+    start_s = 0.0
 
     def __init__(self, origin: Origin) -> None:
         self.origin = origin

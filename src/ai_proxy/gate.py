@@ -47,6 +47,11 @@ class Grant(Protocol):
         """What goes before every request path, without a trailing slash; mostly empty."""
         ...
 
+    @property
+    def start_s(self) -> float:
+        """For how long its replica was being started, or woken up, while the request waited; in seconds."""
+        ...
+
     def close(self) -> None:
         """Give the right back. Synchronous, idempotent, never raises."""
         ...

@@ -16,6 +16,7 @@ class FakeGrant:
     request: RequestInfo
     origin: Origin
     base_path: bytes = b""
+    start_s: float = 0.0
     closed: bool = False
 
     def close(self) -> None:
@@ -34,6 +35,8 @@ class FakeGate:
         base_paths: What goes before the paths of a service.
         open: Grants that were given and not closed.
         granted: How many were given.
+        asked: What the last request asked for.
+        start_s: How long replicas are said to have taken to start.
         waiting: Requests that wait; of each, what `serve` or `fail` sets.
         left: Requests that gave up waiting.
     """
@@ -43,10 +46,13 @@ class FakeGate:
     base_paths: dict[str, bytes] = field(default_factory=dict)
     open: list[FakeGrant] = field(default_factory=list)
     granted: int = 0
+    asked: RequestInfo | None = None
+    start_s: float = 0.0
     waiting: dict[str, asyncio.Future[Origin]] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
 
     def try_admit(self, request: RequestInfo) -> FakeGrant | None:
+        self.asked = request
         origin = self.ready.get(request.service)
         return None if origin is None else self._grant(request, origin)
 
@@ -76,7 +82,7 @@ class FakeGate:
             turn.set_exception(StartFailed(reason, log_tail=("last words",)))
 
     def _grant(self, request: RequestInfo, origin: Origin) -> FakeGrant:
-        grant = FakeGrant(self, request, origin, self.base_paths.get(request.service, b""))
+        grant = FakeGrant(self, request, origin, self.base_paths.get(request.service, b""), self.start_s)
         self.open.append(grant)
         self.granted += 1
         return grant

@@ -188,6 +188,19 @@ async def test_54_a_cold_service_is_waited_for_and_the_wait_is_told() -> None:
     assert proxy.entries[0].queue_s > 0
 
 
+async def test_a_client_is_told_how_much_of_its_wait_was_a_start() -> None:
+    async with Upstream(answering(OK)) as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
+        proxy.gate.start_s = 1.5
+        await client.send(chat("cold"))
+        await until(lambda: proxy.gate.waiting)
+        proxy.gate.serve("cold", upstream.origin)
+        waited = await client.answer()
+        warm = await client.ask(chat("cold"))
+
+    assert b", start;dur=1500.0, ttfb;dur=" in (waited.header(b"server-timing") or b"")
+    assert b"start" not in (warm.header(b"server-timing") or b"")
+
+
 async def test_a_failed_start_is_told_with_its_cause_and_the_connection_goes_on() -> None:
     async with Upstream(answering(OK)) as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
         await client.send(chat("cold"))

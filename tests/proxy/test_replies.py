@@ -6,11 +6,14 @@ import pytest
 
 from ai_proxy.engines.profile import Dialect
 from ai_proxy.errors import (
+    CannotServe,
     ClientTooSlow,
     NoRoom,
+    NotReady,
     ProxyError,
     QueueFull,
     StartFailed,
+    TooLate,
     UnknownModel,
     UpstreamBroken,
 )
@@ -77,6 +80,33 @@ def test_what_a_retry_cannot_mend_says_so_where_clients_would_retry(error: Proxy
 
     assert headers[b"x-should-retry"] == b"false"
     assert b"retry-after" not in headers
+
+
+def test_a_long_wait_is_told_in_full_where_no_client_waits_for_it_by_itself() -> None:
+    status, headers, body = reply(TooLate("it takes a while", retry_after_s=412.4), "r-1")
+
+    assert (status, dict(headers)[b"retry-after"]) == (503, b"120")
+    assert json.loads(body)["error"]["retry_after_s"] == 413
+
+
+SOON = pytest.mark.parametrize("error", [NotReady("m", retry_after_s=9), TooLate("m", retry_after_s=9)], ids=repr)
+
+
+@SOON
+@pytest.mark.parametrize("dialect", Dialect)
+def test_who_may_not_wait_or_swap_is_told_when_to_come_back_in_any_words(error: CannotServe, dialect: Dialect) -> None:
+    status, headers, body = reply(error, "r-1", dialect)
+
+    assert (status, dict(headers)[b"retry-after"]) == (503, b"9")
+    assert b"x-should-retry" not in dict(headers)
+    said = json.loads(body)["error"]
+    match dialect:
+        case Dialect.OPENAI:
+            assert (said["type"], said["code"], said["retry_after_s"]) == ("server_error", error.code, 9)
+        case Dialect.ANTHROPIC:
+            assert (said["type"], said["code"]) == ("overloaded_error", error.code)
+        case Dialect.OLLAMA:
+            assert said == "m (request r-1)"
 
 
 def test_a_client_s_own_error_needs_no_word_on_retries() -> None:

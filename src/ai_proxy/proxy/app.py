@@ -15,6 +15,7 @@ from typing import Any, Final
 from loguru import logger
 
 from ai_proxy.config.models import Config
+from ai_proxy.config.sharing import Affinity
 from ai_proxy.errors import Draining, MalformedRequest, ProxyError, UpgradeNotSupported
 from ai_proxy.gate import Gate, Grant, RequestInfo
 from ai_proxy.logging import Access
@@ -28,6 +29,7 @@ from ai_proxy.proxy.models import States, model_list, one_model
 from ai_proxy.proxy.replies import reply
 from ai_proxy.proxy.request import Request, Send
 from ai_proxy.proxy.settings import ProxySettings
+from ai_proxy.proxy.wishes import PREFIX_BYTES, max_wait_s, may_swap, prefix_of, session_of
 from ai_proxy.routing.base_path import join_path
 from ai_proxy.routing.endpoints import ByModel, dialect_of
 from ai_proxy.routing.extract import model_in_query, rename_in_query
@@ -164,7 +166,7 @@ class ProxyApp:
         self._books.open(request, service)
         of_service = settings.services[service]
         scope = request.scope
-        grant = await self._admit(request, service)
+        grant = await self._admit(request, service, of_service.affinity)
         try:
             outgoing = await request.body.outgoing(rename)
             target = join_path(grant.base_path, request.path)
@@ -192,8 +194,12 @@ class ProxyApp:
         finally:
             grant.close()
 
-    async def _admit(self, request: Request, service: str) -> Grant:
-        info = RequestInfo(request.id, service, request.since, request.cancel)
+    async def _admit(self, request: Request, service: str, affinity: Affinity | None) -> Grant:
+        fields = request.fields
+        info = RequestInfo(request.id, service, request.since, request.cancel, max_wait_s(fields), may_swap(fields))
+        if affinity is not None:
+            by_session = affinity is Affinity.SESSION
+            info.affinity = session_of(fields) if by_session else prefix_of(request.body.beginning(PREFIX_BYTES))
         grant = self._gate.try_admit(info)
         if grant is None:
             asked = self._clock()
@@ -201,6 +207,7 @@ class ProxyApp:
                 grant = await self._gate.admit(info)
             finally:
                 request.queue_s = self._clock() - asked
+            request.start_s = grant.start_s
         return grant
 
     async def _cut_off(self, request: Request) -> None:

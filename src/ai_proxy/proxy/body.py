@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from ai_proxy.errors import BodyTooLarge, EncodingNotSupported
 from ai_proxy.proxy.budget import Budget
 from ai_proxy.routing.extract import ModelFinder, finder_for
+from ai_proxy.routing.json_body import JsonFinder
 from ai_proxy.routing.multipart import MultipartFinder
 
 type Body = bytes | AsyncIterator[bytes] | None
@@ -112,6 +113,11 @@ class RequestBody:
                 finder.finish()
                 break
         return finder.name
+
+    def beginning(self, size: int) -> bytes:
+        """The first bytes of what was read for the model; none of a form, which begins with what chance chose."""
+        finder = self._finder
+        return finder.beginning(size) if isinstance(finder, JsonFinder) else b""
 
     async def outgoing(self, rename: str | None = None) -> Outgoing:
         """Say what goes upstream, having read no more than its first bytes.

@@ -129,7 +129,8 @@ def _timing(request: Request) -> bytes:
     ttfb_ms = (request.ttfb_s or 0.0) * 1e3
     if not request.queue_s:
         return b"ttfb;dur=%.1f" % ttfb_ms
-    return b"queue;dur=%.1f, ttfb;dur=%.1f" % (request.queue_s * 1e3, ttfb_ms)
+    start = b", start;dur=%.1f" % (request.start_s * 1e3) if request.start_s else b""
+    return b"queue;dur=%.1f%b, ttfb;dur=%.1f" % (request.queue_s * 1e3, start, ttfb_ms)
 
 
 def as_ours(error: TransportError | ProxyError, request: Request) -> ProxyError:

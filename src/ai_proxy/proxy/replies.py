@@ -13,6 +13,7 @@ import msgspec
 from ai_proxy.engines.profile import Dialect
 from ai_proxy.errors import ProxyError, StartFailed
 
+# Clients that repeat by themselves take no longer one seriously; the body says how long it really is.
 _MAX_RETRY_AFTER_S: Final = 120
 # With every 5xx, unless they are told that it mends nothing.
 _REPEATED_BY_SDKS: Final = frozenset({408, 409, 429})
@@ -44,7 +45,7 @@ def reply(error: ProxyError, request_id: str, dialect: Dialect = Dialect.OPENAI)
     if error.service is not None:
         headers.append((b"x-ai-proxy-service", error.service.encode("latin-1", "replace")))
     if error.retryable:
-        headers.append((b"retry-after", b"%d" % _retry_after_s(error)))
+        headers.append((b"retry-after", b"%d" % min(_retry_after_s(error), _MAX_RETRY_AFTER_S)))
     elif error.status in _REPEATED_BY_SDKS or error.status >= 500:
         headers.append((b"x-should-retry", b"false"))
     return Reply(error.status, headers, body)
@@ -109,4 +110,4 @@ def _anthropic_type(status: int) -> str:
 
 def _retry_after_s(error: ProxyError) -> int:
     """At least a second: a retry at once would meet the same state."""
-    return min(max(1, ceil(error.retry_after_s or 1)), _MAX_RETRY_AFTER_S)
+    return max(1, ceil(error.retry_after_s or 1))

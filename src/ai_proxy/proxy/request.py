@@ -42,13 +42,14 @@ class Request:
         sent: Body bytes sent to the client.
         last: The piece of the body that was sent last.
         queue_s: How long it waited for a grant.
+        start_s: How much of that was its replica's start.
         ttfb_s: From its head to its answer's head.
         ending: Why it ended.
     """
 
     __slots__ = (
         "_exchange", "_extensions", "_inbox", "_push", "_task", "body", "ending", "fields", "id", "last", "model",
-        "path", "queue_s", "scope", "send", "sent", "service", "since", "status", "ttfb_s",
+        "path", "queue_s", "scope", "send", "sent", "service", "since", "start_s", "status", "ttfb_s",
     )  # fmt: skip
 
     def __init__(self, scope: Mapping[str, Any], receive: Receive, send: Send, *, since: float, budget: Budget) -> None:
@@ -70,6 +71,7 @@ class Request:
         self.status = 0
         self.sent = 0
         self.queue_s = 0.0
+        self.start_s = 0.0
         self.ttfb_s: float | None = None
         self.ending: Ending | None = None
         # See from now on whether the client leaves

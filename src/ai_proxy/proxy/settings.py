@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ai_proxy.config.models import Config, ServiceConfig
+from ai_proxy.config.sharing import Affinity, Replicas
 from ai_proxy.proxy.headers import SetFields
 from ai_proxy.routing.table import RouteTable
 from ai_proxy.transport.limits import Timeouts
@@ -25,12 +26,14 @@ class ServiceSettings:
         setting: Fields set on every request to it.
         host: Host that it is asked by; None: the client's. A service that runs elsewhere gets its own, or it could
             not tell its sites apart; one of ours gets the client's, which it may compare with `Origin`.
+        affinity: What keeps requests on the same replica; None where there is never more than one.
     """
 
     label: bytes
     timeouts: Timeouts
     setting: SetFields
     host: bytes | None
+    affinity: Affinity | None
 
     @classmethod
     def of(cls, service: str, config: ServiceConfig) -> "ServiceSettings":
@@ -41,7 +44,12 @@ class ServiceSettings:
             timeouts=Timeouts(connect_s=limits.connect_s, first_byte_s=limits.first_byte_s, idle_s=limits.idle_s),
             setting=SetFields.of(config.headers),
             host=None if config.url is None else urlsplit(config.url).netloc.encode(),
+            affinity=_affinity(config.replicas),
         )
+
+
+def _affinity(replicas: Replicas) -> Affinity | None:
+    return replicas.affinity if replicas.max > 1 and replicas.affinity is not Affinity.NONE else None
 
 
 class ProxySettings:

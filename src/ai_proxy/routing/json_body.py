@@ -51,6 +51,10 @@ class JsonFinder:
         self._chunks = []
         return body if rename is None or self.name is None else rename_in_json(body, self.name, rename)
 
+    def beginning(self, size: int) -> bytes:
+        """The first bytes of what was fed and is not taken yet."""
+        return self._join()[:size]
+
     def _join(self) -> bytes:
         if len(self._chunks) != 1:
             self._chunks = [b"".join(self._chunks)]

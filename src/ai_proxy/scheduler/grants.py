@@ -24,6 +24,12 @@ class OpenGrant:
     def __repr__(self) -> str:
         return f"<OpenGrant {self.request.id} on {self.origin}{'' if self._grants else ', closed'}>"
 
+    @property
+    def start_s(self) -> float:
+        """For how long its replica was being started, or woken up, while the request waited; in seconds."""
+        ready_at = self.live.ready_at or 0.0
+        return max(ready_at - max(self.live.placed_at, self.request.since), 0.0)
+
     def close(self) -> None:
         """Give the right back; idempotent."""
         grants = self._grants
