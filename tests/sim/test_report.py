@@ -2,6 +2,7 @@
 
 import json
 
+from ai_proxy.errors import NoRoom, WaitTimeout
 from ai_proxy.sim.recorder import Recorder
 from ai_proxy.sim.report import report_of
 from tests.sim.fleets import LOAD_S, fleet
@@ -34,13 +35,13 @@ def test_a_start_that_everybody_gave_up_on_counts_until_the_last_refusal() -> No
     for at in (0.0, 5.0):
         notes.requests += 1
         notes.waits("a", at, ready=False)
-    notes.rejected("a", "wait_timeout", 10.0)
-    notes.rejected("a", "wait_timeout", 15.0)
+    notes.rejected("a", WaitTimeout("it was not ready"), 10.0)
+    notes.rejected("a", WaitTimeout("it was not ready again"), 15.0)
 
     report = report_of("ours", fleet(8_000), notes, 20.0)
 
-    assert (report.cold_starts, report.cold_start_s) == (1, 15.0)
-    assert report.refused == {"wait_timeout": 2}
+    assert (report.cold_starts, report.cold_start_s) == (0, 15.0)
+    assert (report.refused, report.reasons) == ({"wait_timeout": 2}, {"wait_timeout": "it was not ready"})
 
 
 def test_waiting_for_a_slot_of_a_ready_service_is_no_cold_start() -> None:
@@ -57,7 +58,7 @@ def test_a_request_that_nobody_answered_is_missed() -> None:
     notes = Recorder()
     notes.requests = 3
     notes.closed(1.0)
-    notes.rejected("a", "no_room", 1.0)
+    notes.rejected("a", NoRoom("it needs more"), 1.0)
 
     assert report_of("ours", fleet(8_000), notes, 20.0).unanswered == 1
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ai_proxy.cli.table import PIPE_WIDTH, duration
 from ai_proxy.sim.adapter import HOST
@@ -47,14 +48,15 @@ def as_json(fleet: Fleet, outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 def show(config: str, fleet: Fleet, outcomes: Sequence[Outcome], console: Console | None = None) -> None:
     """Print what came of it: one run in full, several as a table."""
-    console = console or Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    console = console or Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, markup=False)
     report = outcomes[0].report
     console.print(f"{config}: {setting(fleet)}; load times: {sources(fleet)}")
     console.print(f"{report.requests:,} requests in {duration(report.length_s)}\n")
     if len(outcomes) > 1:
         console.print(_comparison([outcome.report for outcome in outcomes]))
     else:
-        console.print(_figures(report))
+        for name, said in _figures(report).items():
+            console.print(Text.assemble((f"{name:<13}", "bold"), said))
     console.print(f"\n{_promise(report)}")
 
 
@@ -90,18 +92,15 @@ def span(seconds: float) -> str:
     return f"{seconds:.1f}s" if seconds < 60 else duration(seconds)
 
 
-def _figures(report: Report) -> Table:
+def _figures(report: Report) -> dict[str, str]:
     """One run, a line a subject."""
-    grid = Table(box=None, show_header=False, pad_edge=False)
-    grid.add_column(no_wrap=True, style="bold")
-    grid.add_column(overflow="fold")
     refused = sum(report.refused.values())
-    codes = "".join(f" ({code} {count:,})" for code, count in report.refused.items())
     each_s = report.cold_start_s / max(report.cold_starts, 1)
     waits, evictions = report.waits, ", ".join(f"{count:,} for {reason}" for reason, count in report.evictions.items())
-    rows = {
+    return {
         "policy": report.policy,
-        "requests": f"{report.finished:,} served, {refused:,} refused{codes}, {report.unanswered:,} unanswered",
+        "requests": f"{report.finished:,} served, {refused:,} refused, {report.unanswered:,} unanswered",
+        **{f"  {code}": f"{count:,}, the first: {report.reasons[code]}" for code, count in report.refused.items()},
         "cold starts": f"{report.cold_starts:,}, {span(report.cold_start_s)} in all, {span(each_s)} each",
         "loads": f"{report.loads:,}, {span(report.load_s)} in all; "
         f"{report.wakes:,} woken, {report.sleeps:,} put to sleep",
@@ -113,9 +112,6 @@ def _figures(report: Report) -> Table:
             for use in report.devices
         },
     }
-    for name, said in rows.items():
-        grid.add_row(name, said)
-    return grid
 
 
 def _comparison(reports: Sequence[Report]) -> Table:
@@ -144,7 +140,7 @@ def _comparison(reports: Sequence[Report]) -> Table:
 def _promise(report: Report) -> str:
     """What is promised to those who wait, with the figures of this run, and whether it was kept."""
     fair = report.fairness
-    kept = f"{fair.violations:,} of {report.cold_starts:,} waited longer, the nearest {fair.nearest:.0%} of its bound"
+    kept = f"{fair.violations:,} of {fair.waits:,} waited longer, the nearest {fair.nearest:.0%} of its bound"
     return (
         f"fairness: {fair.formula}\n"
         f"          D {span(fair.exchange_s)}, stop {span(fair.stop_s)}, start {span(fair.start_s)}, "

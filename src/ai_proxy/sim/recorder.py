@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from ai_proxy.errors import CannotServe
 from ai_proxy.sim.spans import Delay, Phase, SpanBook
 
 
@@ -38,6 +39,7 @@ class Recorder:
         warm: How many of them were granted at once.
         waits_s: How long each of the others waited until it was granted.
         refused: How many got an error, by its code.
+        reasons: The first message of each of these.
         finished: How many were served to their end.
         colds: Waits for services that were not ready.
         loads: How long each start took until its engine was ready; wakings are not among them.
@@ -56,6 +58,7 @@ class Recorder:
     warm: int = 0
     waits_s: array[float] = field(default_factory=lambda: array("d"))
     refused: Counter[str] = field(default_factory=Counter)
+    reasons: dict[str, str] = field(default_factory=dict)
     finished: int = 0
     colds: list[ColdStart] = field(default_factory=list)
     loads: list[float] = field(default_factory=list)
@@ -89,9 +92,10 @@ class Recorder:
         if (cold := self._cold.pop(service, None)) is not None:
             self.colds.append(ColdStart(service, cold.since, now, served=True, ahead=cold.ahead))
 
-    def rejected(self, service: str, code: str, now: float) -> None:
+    def rejected(self, service: str, error: CannotServe, now: float) -> None:
         """A request got an error."""
-        self.refused[code] += 1
+        self.refused[error.code] += 1
+        self.reasons.setdefault(error.code, error.message)
         cold = self._cold.get(service)
         if cold is None:
             return

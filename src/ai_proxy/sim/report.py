@@ -52,6 +52,7 @@ class Fairness:
 
     Attributes:
         formula: The promise. Claims ahead: other services that were waited for when the wait began.
+        waits: How many there were.
         exchange_s: D, the longest exchange, in seconds.
         stop_s: The longest stop.
         start_s: The longest start, after one that was under way on its device.
@@ -61,6 +62,7 @@ class Fairness:
     """
 
     formula: str
+    waits: int
     exchange_s: float
     stop_s: float
     start_s: float
@@ -79,9 +81,11 @@ class Report:
         requests: How many there were.
         finished: How many were served to their end.
         refused: How many got an error, by its code.
+        reasons: The first message of each of these.
         unanswered: How many got neither: 0, or the scheduler is broken.
-        cold_starts: Waits for a service that was not ready, each from its first request on.
-        cold_start_s: Their sum: each until the first grant, or until the last of its requests was refused.
+        cold_starts: Waits for a service that was not ready which ended in a grant.
+        cold_start_s: How long services that were not ready were waited for: each time from the first request that
+            waited until the first grant, or until the last of them was refused.
         loads: Engines started.
         load_s: How long they loaded, together.
         wakes: Engines woken.
@@ -97,6 +101,7 @@ class Report:
     requests: int
     finished: int
     refused: Mapping[str, int]
+    reasons: Mapping[str, str]
     unanswered: int
     cold_starts: int
     cold_start_s: float
@@ -139,8 +144,9 @@ def report_of(policy: str, fleet: Fleet, notes: Recorder, length_s: float) -> Re
         requests=notes.requests,
         finished=notes.finished,
         refused=dict(sorted(notes.refused.items())),
+        reasons=notes.reasons,
         unanswered=notes.requests - notes.finished - refused,
-        cold_starts=len(notes.colds),
+        cold_starts=sum(cold.served for cold in notes.colds),
         cold_start_s=sum(cold.end_s - cold.start_s for cold in notes.colds),
         loads=len(notes.loads),
         load_s=sum(notes.loads),
@@ -193,6 +199,7 @@ def _fairness(fleet: Fleet, notes: Recorder) -> Fairness:
     shares = [(cold.end_s - cold.start_s) / ((cold.ahead + 1) * turn_s + claim_after_s) for cold in notes.colds]
     return Fairness(
         FORMULA,
+        len(shares),
         notes.longest_exchange_s,
         notes.longest_stop_s,
         start_s,

@@ -190,7 +190,7 @@ class Simulation:
                     self._begin(request.service, live, request.service_time_s)
                 case do.Reject(waiter, error):
                     request = self._waiting.pop(waiter.id)
-                    self._notes.rejected(request.service, error.code, self.now)
+                    self._notes.rejected(request.service, error, self.now)
                 case do.Moved():
                     self._move(action)
 
