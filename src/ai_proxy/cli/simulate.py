@@ -2,7 +2,6 @@
 
 import json
 import os
-import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -128,6 +127,8 @@ def _devices(config: "Config", gpus: Sequence[int]) -> "list[Device]":
 
 def _learned(path: Path, config: "Config") -> "dict[str, Figures]":
     """What the proxy of this config has learned so far, whether it runs or not; nothing if that can't be read."""
+    import sqlite3  # noqa: PLC0415
+
     from ai_proxy.config.diff import spec_hash  # noqa: PLC0415
     from ai_proxy.config.paths import state_dir  # noqa: PLC0415
     from ai_proxy.control.database import peek  # noqa: PLC0415
