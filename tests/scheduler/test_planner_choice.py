@@ -169,6 +169,16 @@ def test_room_is_made_where_nothing_loads_if_it_can_be() -> None:
     assert victims(crowd, Ask("new", one(), loading=frozenset({"GPU-0", "GPU-1"}))) == (Victim("a"),)
 
 
+def test_nobody_leaves_and_nothing_waits_for_a_device_that_is_lost() -> None:
+    crowd = there(Occupant("a", on(0), rungs=missed(1.0)), Occupant("b", on(1), rungs=missed(8.0)))
+    lost = frozenset({"GPU-0"})
+    assert victims(crowd, Ask("new", one(), lost=lost)) == (Victim("b"),)
+    crowd = there(Occupant("a", on(0), idle=False, leaving=True), Occupant("b", on(1), idle=False))
+    assert plan(Ask("new", one(), lost=lost), crowd.ledger, crowd.residents) == Wait(
+        "it needs 1 GPU with 20,000 MB; out of question: GPU 0; GPU 1 has 0 MB free (busy: b 24,000 MB)"
+    )
+
+
 def test_a_claim_may_ask_the_busy() -> None:
     crowd = there(Occupant("a", on(0), idle=False, rungs=missed(2.0)), Occupant("b", on(1), idle=False))
     choice = least_regret(Ask("new", one()), crowd.ledger, crowd.residents, ["a", "b"])

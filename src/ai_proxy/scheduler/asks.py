@@ -78,6 +78,7 @@ class Ask:
             with this one as well.
         requires: Services that it can't run without: their replicas make no room for it.
         loading: UUIDs of devices on which something loads: nothing starts there until it is done.
+        lost: UUIDs of devices that are out of question: nobody leaves to make room there.
     """
 
     service: str
@@ -86,6 +87,12 @@ class Ask:
     conflicts: frozenset[str] = frozenset()
     requires: frozenset[str] = frozenset()
     loading: frozenset[str] = frozenset()
+    lost: frozenset[str] = frozenset()
+
+    @property
+    def closed(self) -> frozenset[str]:
+        """UUIDs of devices on which nothing may start now."""
+        return self.loading | self.lost
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,13 +109,13 @@ def plan(ask: Ask, ledger: Ledger, residents: Mapping[str, Resident], *, choose:
     reasons = Reasons(ask, ledger, residents)
     rivals = reasons.rivals
     # 1
-    if not rivals and (placement := ledger.fit(demand, ask.loading)) is not None:
+    if not rivals and (placement := ledger.fit(demand, ask.closed)) is not None:
         return Start(placement, reasons.start(placement))
     # 2
     leaving = [holder for holder, resident in residents.items() if resident.leaving]
     rest = ledger.without(leaving) if leaving else ledger
     if not any(holder in rest for holder in rivals):
-        placement = rest.fit(demand, ask.loading) or rest.fit(demand)
+        placement = rest.fit(demand, ask.closed) or rest.fit(demand, ask.lost)
         if placement is not None:
             return Wait(reasons.soon(placement, leaving), placement)
     # 3
@@ -126,7 +126,7 @@ def plan(ask: Ask, ledger: Ledger, residents: Mapping[str, Resident], *, choose:
     ]
     if candidates and (choice := choose(ask, rest, residents, candidates)) is not None:
         room = vacated(rest, choice.victims)
-        placement = room.fit(demand, ask.loading) or room.fit(demand)
+        placement = room.fit(demand, ask.closed) or room.fit(demand, ask.lost)
         if placement is not None:
             return Evict(choice.victims, placement, choice.regret, choice.exact, reasons.evict(choice, placement))
     # 4

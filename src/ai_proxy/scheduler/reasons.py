@@ -47,7 +47,7 @@ class Reasons:
 
     def soon(self, placement: Placement, leaving: Collection[str]) -> str:
         """What is yet to happen, of its own accord, before it starts."""
-        if not self.rivals and self._ledger.fit(self._ask.demand) is not None:
+        if not self.rivals and self._ledger.fit(self._ask.demand, self._ask.lost) is not None:
             return f"it needs {self._ask.demand}; something else is loading{_on(placement.devices)}, one at a time"
         on_it = [h for h in leaving if any(h in self._ledger.holders_on(d.uuid) for d in placement.devices)]
         rivals = [h for h in self.rivals if h not in on_it]
@@ -90,19 +90,30 @@ class Reasons:
         """
         demand = self._ask.demand
         candidates = {holder for holder in candidates if not self._is_kept(holder, rest, candidates)}
-        staying = [holder for holder in rest.held if holder not in candidates]
         why = []
-        if rivals := [holder for holder in self.rivals if holder in staying]:
+        if rivals := [holder for holder in self.rivals if holder in rest and holder not in candidates]:
             why.append(f"it may not run beside {self._stay(dict.fromkeys(rivals, 0))}")
-        if demand.memory_mb > rest.free_memory_mb:
-            held = {holder: mb for holder in staying if (mb := rest.placement(holder).memory_mb)}
-            why.append(f"the host has {rest.free_memory_mb:,} MB free ({self._stay(held)})")
-        for name, amount in demand.custom:
-            if amount > rest.free_custom(name):
-                having = {holder: 0 for holder in staying if name in dict(rest.placement(holder).custom)}
-                why.append(f"{rest.free_custom(name):,} of {name} are free ({self._stay(having)})")
+        why += self._of_shared(rest, candidates)
+        if lost := [device for device in rest.eligible(demand) if device.uuid in self._ask.lost]:
+            why.append(f"out of question: {_gpus(lost)}")
         why += [self._of_device(rest, device, candidates) for device in self._nearest(rest, candidates)]
         return "; ".join([f"it needs {demand}", *why])
+
+    def _of_shared(self, rest: Ledger, candidates: Collection[str]) -> list[str]:
+        """What of host memory and named resources would be short even if the candidates left."""
+        demand, why = self._ask.demand, []
+        memory = {holder: placement.memory_mb for holder, placement in rest.held.items() if placement.memory_mb}
+        if demand.memory_mb > rest.free_memory_mb + sum(memory[holder] for holder in memory if holder in candidates):
+            held = {holder: mb for holder, mb in memory.items() if holder not in candidates}
+            why.append(f"the host has {rest.free_memory_mb:,} MB free ({self._stay(held)})")
+        for name, amount in demand.custom:
+            having = {
+                holder: dict(held.custom)[name] for holder, held in rest.held.items() if name in dict(held.custom)
+            }
+            if amount > rest.free_custom(name) + sum(having[holder] for holder in having if holder in candidates):
+                staying = dict.fromkeys((holder for holder in having if holder not in candidates), 0)
+                why.append(f"{rest.free_custom(name):,} of {name} are free ({self._stay(staying)})")
+        return why
 
     def _is_kept(self, holder: str, rest: Ledger, candidates: Collection[str]) -> bool:
         """It could leave, but the one that asks needs it, or another that needs it stays."""
@@ -124,7 +135,8 @@ class Reasons:
         eligible = [
             device
             for device in rest.eligible(demand)
-            if demand.vram_mb is None or device.vram_mb - rest.headroom_mb >= demand.least_vram_mb
+            if device.uuid not in self._ask.lost
+            and (demand.vram_mb is None or device.vram_mb - rest.headroom_mb >= demand.least_vram_mb)
         ]
         short = [(lacks, place) for place, device in enumerate(eligible) if (lacks := lacking(device)) > 0]
         lack = demand.gpus - (len(eligible) - len(short))
@@ -162,9 +174,11 @@ def _said(victim: Victim) -> str:
 
 
 def _on(devices: Sequence[Device]) -> str:
-    if not devices:
-        return ""
-    return f" on GPU{'s' * (len(devices) > 1)} {', '.join(device.id for device in devices)}"
+    return f" on {_gpus(devices)}" if devices else ""
+
+
+def _gpus(devices: Sequence[Device]) -> str:
+    return f"GPU{'s' * (len(devices) > 1)} {', '.join(device.id for device in devices)}"
 
 
 def _names(names: Iterable[str]) -> str:

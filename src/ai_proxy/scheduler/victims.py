@@ -53,9 +53,9 @@ def least_regret(
     leavers = Leavers(ask, ledger, residents, candidates)
     if leavers.hopeless:
         return None
-    choice = _Room(ask, ledger, leavers, ask.loading, budget).choose()
+    choice = _Room(ask, ledger, leavers, ask.closed, budget).choose()
     if choice is None and ask.loading:
-        choice = _Room(ask, ledger, leavers, (), budget).choose()
+        choice = _Room(ask, ledger, leavers, ask.lost, budget).choose()
     return choice if choice is None or choice.exact else _needed(ask, ledger, leavers, choice)
 
 
@@ -71,7 +71,7 @@ def vacated(ledger: Ledger, victims: Iterable[Victim]) -> Ledger:
 
 def _needed(ask: Ask, ledger: Ledger, leavers: Leavers, choice: Choice) -> Choice:
     """Spare whom a search that was cut off has chosen in vain, the most missed first."""
-    avoid = ask.loading if vacated(ledger, choice.victims).fit(ask.demand, ask.loading) else ()
+    avoid = ask.closed if vacated(ledger, choice.victims).fit(ask.demand, ask.closed) else ask.lost
 
     def others_do(victim: Victim, others: Sequence[Victim]) -> bool:
         if victim.holder in leavers.must or any(victim.holder in leavers.along(other.holder) for other in others):
