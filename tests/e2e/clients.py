@@ -1,7 +1,7 @@
 """How the tests ask a proxy: whole answers over httpx, streams to be looked at byte by byte over a raw socket."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -45,9 +45,9 @@ async def asking(proxy: Proxy, connections: int = 100) -> AsyncIterator[httpx.As
         yield client
 
 
-async def chat(client: httpx.AsyncClient, model: str) -> httpx.Response:
-    """Ask for a whole chat answer."""
-    return await client.post("/v1/chat/completions", json={"model": model, "messages": []})
+async def chat(client: httpx.AsyncClient, model: str, fields: Mapping[str, str] | None = None) -> httpx.Response:
+    """Ask for a whole chat answer, with fields of the request's own."""
+    return await client.post("/v1/chat/completions", json={"model": model, "messages": []}, headers=fields)
 
 
 def error_of(answer: httpx.Response) -> Any:
