@@ -39,7 +39,7 @@ class Core:
         self._conflicts = policy.conflicts if policy is not None else {}
         ledger = Ledger(fleet.devices, fleet.memory_mb, headroom_mb=fleet.headroom_mb, capacities=fleet.capacities)
         self._state = SchedulerState(ledger, fleet.settings, estimates=self._ranked)
-        self._shows_memory = any(spec.demand.memory_mb for spec in fleet.specs)
+        self._shows_memory = any(nap.moves for spec in fleet.specs for nap in spec.naps)
         self._waits_s = {spec.id: spec.max_wait_s for spec in fleet.specs}
 
     def __repr__(self) -> str:
@@ -128,7 +128,7 @@ class Core:
         return self._state.replicas[replica].live
 
     def rooms(self, replica: str) -> Mapping[str, int]:
-        """What a replica holds, in MiB by device."""
+        """What a replica holds, in MiB by device; of the host's memory only where sleepers go there."""
         if replica not in self._state.ledger:
             return {}
         placement = self._state.ledger.placement(replica)
