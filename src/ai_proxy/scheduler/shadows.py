@@ -11,10 +11,9 @@ from math import sqrt
 
 HALF_LIFE_S = 6 * 3_600.0
 _SAMPLE = 12
-_DOUBT = 1.0
-"""So many standard deviations must an expert lead by."""
-_LOYALTY = 1.2
-"""And so many times further than the one that was followed so far."""
+_UNSURE = 9.0
+"""A lead must be greater than what chance makes of the uses that told experts apart, and of so many more."""
+_LATEST = 0.05
 
 type Expert = Callable[[str, float], float]
 """What a service is worth to its memory at a time, in a measure of the expert's own: only the order counts."""
@@ -134,9 +133,11 @@ class Contest:
         self.leader = next(iter(experts))
         self._shadows = {name: Shadow(expert) for name, expert in experts.items()}
         self._first = self.leader
-        # Seconds of reload that each has saved against the first, and the sum of their squares, both decayed
+        # Seconds of reload that each has saved against the first, and the sum of their squares, both decayed; the
+        # square of a usual reload
         self._saved = dict.fromkeys(experts, 0.0)
         self._squares = dict.fromkeys(experts, 0.0)
+        self._typical = 0.0
         self._at = 0.0
 
     def __repr__(self) -> str:
@@ -177,6 +178,7 @@ class Contest:
     def _settle(self, missed: set[str], reload_s: float, now: float) -> None:
         kept = 0.5 ** ((now - self._at) / HALF_LIFE_S)
         self._at = now
+        self._typical += (reload_s * reload_s - self._typical) * _LATEST
         base = reload_s if self._first in missed else 0.0
         for name in self._saved:
             saved = base - (reload_s if name in missed else 0.0)
@@ -185,8 +187,8 @@ class Contest:
         self.leader = self._judge()
 
     def _judge(self) -> str:
-        leads = {name: saved - _DOUBT * sqrt(self._squares[name]) for name, saved in self._saved.items()}
-        best = max(leads, key=leads.__getitem__)
-        if leads[best] > max(0.0, leads[self.leader]) * _LOYALTY:
-            return best
-        return self.leader if leads[self.leader] > 0.0 else self._first
+        saved, squares = self._saved, self._squares
+        leader = self.leader if saved[self.leader] > 0.0 else self._first
+        best = max(saved, key=saved.__getitem__)
+        chance = sqrt(max(squares[best], squares[leader]) + _UNSURE * self._typical)
+        return best if saved[best] - saved[leader] > chance else leader
