@@ -67,15 +67,17 @@ def fleet_of(case: Case) -> Fleet:
     )
 
 
-def trace_of(case: Case, fleet: Fleet, recorded: Path) -> list[Request]:
+def trace_of(case: Case, fleet: Fleet, recorded: Path | None) -> list[Request]:
     """A day of requests; the recorded hour is stretched to one, and its requests are dealt to the services."""
     services = [spec.id for spec in fleet.specs]
     if case.generator == RECORDED:
+        if recorded is None:
+            raise ValueError("the recorded trace was not given")
         return sessions(_recorded(recorded), services, case.number)
     return GENERATORS[case.generator](services, DAY_S, RATES_PER_S[case.generator], case.number)
 
 
-def run(case: Case, policies: tuple[str, ...], recorded: Path) -> tuple[Case, Mapping[str, Any]]:
+def run(case: Case, policies: tuple[str, ...], recorded: Path | None) -> tuple[Case, Mapping[str, Any]]:
     """All policies on one trace and fleet: what the page and a second look need of their reports, by policy."""
     fleet = fleet_of(case)
     trace = trace_of(case, fleet, recorded)
