@@ -31,6 +31,8 @@ class ServiceChanged(Event):
         eviction: Why it has to leave for others, where that is so: `room`, `claim` or `idle`.
         for_service: The service that gets its room, where it leaves for one.
         level: How deep it sleeps, where it falls asleep.
+        devices: Ids of the GPUs on which it has room from now on.
+        vram_mb: What it has of each of them, in MiB.
     """
 
     kind = "service"
@@ -41,6 +43,8 @@ class ServiceChanged(Event):
     eviction: str | None = None
     for_service: str | None = None
     level: int | None = None
+    devices: tuple[str, ...] = ()
+    vram_mb: int = 0
 
 
 @dataclass(frozen=True, slots=True)

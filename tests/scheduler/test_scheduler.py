@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from ai_proxy.errors import Draining, StartFailed, WaitTimeout
+from ai_proxy.events import ServiceChanged
 from ai_proxy.runtimes.base import Exit
 from ai_proxy.services.machine import State
 from tests.fakes.clock import pause, this_loop, virtual_time
@@ -235,6 +236,17 @@ async def test_an_adopted_replica_serves_without_a_start() -> None:
         house.scheduler.release("b")
         await waiting
         assert house.runtime.starts("b") == 0
+
+
+@virtual_time
+async def test_its_events_tell_what_room_a_replica_has() -> None:
+    async with House(spec("a", vram_mb=7_000)) as house:
+        (await house.admit("a")).close()
+        house.scheduler.stop("a", "asked for")
+        await house.until("a", State.STOPPED)
+        moves = [it for it in house.events if isinstance(it, ServiceChanged) and it.state is not State.QUEUED]
+        held = [(state, ("0",), 7_000) for state in ("starting", "loading", "ready", "stopping")]
+        assert [(it.state, it.devices, it.vram_mb) for it in moves] == [*held, ("stopped", (), 0)]
 
 
 @pytest.mark.parametrize("ask", [repr, lambda house: repr(house.scheduler)])

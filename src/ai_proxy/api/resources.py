@@ -18,7 +18,8 @@ from ai_proxy.scheduler.ledger import Ledger
 EVENT_EXAMPLE: dict[str, Any] = {
     "text/event-stream": {
         "example": 'event: service\ndata: {"type":"service","at":1750000000.0,"service":"chat","state":"ready",'
-        '"previous":"loading","reason":"healthy","eviction":null}\n\n'
+        '"previous":"loading","reason":"healthy","eviction":null,"for_service":null,'
+        '"level":0,"devices":["0"],"vram_mb":9000}\n\n'
     }
 }
 

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import count
 
+from ai_proxy.devices import Placement
 from ai_proxy.errors import CannotServe
 from ai_proxy.events import Decided, Event, EventBus, RequestAnswered, RequestWaited, ServiceChanged
 from ai_proxy.gate import RequestInfo
@@ -349,18 +350,11 @@ class Scheduler:
             self._on_gone(door[0])
         if move.state is machine.State.STOPPED and move.previous is machine.State.QUEUED:
             self._hands[move.replica].call_off()
-        self._publish(
-            ServiceChanged(
-                self._wall_clock(),
-                move.replica,
-                move.state,
-                move.previous,
-                move.reason,
-                move.eviction,
-                move.beneficiary,
-                move.level,
-            )
-        )
+        key, now, ledger = move.replica, self._wall_clock(), self.state.ledger
+        room = ledger.placement(key) if key in ledger else Placement()
+        devices = tuple(device.id for device in room.devices)
+        why = (move.reason, move.eviction, move.beneficiary)
+        self._publish(ServiceChanged(now, key, move.state, move.previous, *why, move.level, devices, room.vram_mb))
 
     def _forget(self, key: str) -> None:
         """A replica's hands have nothing left to do; a service that is gone needs no more of them."""
