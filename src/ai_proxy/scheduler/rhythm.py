@@ -105,17 +105,17 @@ class Rhythm:
         """
         if self._begin is None:
             self._begin = self._sum.at = now
-        self._expect(now)
+        self._pass(now)
         pace = self._paces.get(service)
         if pace is None:
             pace = self._paces[service] = _Pace([0.0] * len(SPANS_S), now)
         else:
-            self._explain(pace, now, elsewhere)
-        counts = pace.counts
-        for index, decay in enumerate(_decays(now - pace.at)):
-            counts[index] = counts[index] * decay + 1.0
-            self._sum.counts[index] += 1.0
+            left = zip(pace.counts, _decays(now - pace.at), strict=True)
+            pace.counts = [count * decay for count, decay in left]
+            self._explain(pace.counts, elsewhere)
+        pace.counts = [count + 1.0 for count in pace.counts]
         pace.at = now
+        self._sum.counts = [count + 1.0 for count in self._sum.counts]
         self._weigh(now)
 
     def forget(self, service: str) -> None:
@@ -126,22 +126,22 @@ class Rhythm:
         """
         self._paces.pop(service, None)
 
-    def _expect(self, now: float) -> None:
+    def _pass(self, now: float) -> None:
         """Let time pass: how many uses each span alone would have had one expect since the last of any service."""
-        total = self._sum
-        for index, decay in enumerate(_decays(now - total.at)):
-            count = total.counts[index]
-            passed = count * (1.0 - decay) * SPANS_S[index] / self._lengths[index]
-            self._expected[index] = (self._expected[index] + passed) * _KEEP
-            total.counts[index] = count * decay
-        total.at = now
-
-    def _explain(self, pace: _Pace, now: float, elsewhere: float) -> None:
-        """Divide a use among the spans, each by its part in the rate at which the use was expected."""
-        parts = [
-            factor * count * decay
-            for factor, count, decay in zip(self._factors, pace.counts, _decays(now - pace.at), strict=True)
+        counts = self._sum.counts
+        left = [count * decay for count, decay in zip(counts, _decays(now - self._sum.at), strict=True)]
+        self._expected = [
+            (expected + (count - remains) * span / length) * _KEEP
+            for expected, count, remains, span, length in zip(
+                self._expected, counts, left, SPANS_S, self._lengths, strict=True
+            )
         ]
+        self._sum.counts = left
+        self._sum.at = now
+
+    def _explain(self, counts: list[float], elsewhere: float) -> None:
+        """Divide a use among the spans, each by its part in the rate at which the use was expected."""
+        parts = [factor * count for factor, count in zip(self._factors, counts, strict=True)]
         parts[-1] += self._floor
         whole = sum(parts) + elsewhere
         self._explained = [
@@ -152,7 +152,10 @@ class Rhythm:
         if self._begin is not None:
             # What began less than its span ago has not yet gathered the count that its rate would give it.
             self._lengths[-1] = _UNSEEN_S + _LONGEST_S * (1.0 - exp((self._begin - now) / _LONGEST_S))
-        self._factors = [weight / length for weight, length in zip(self.weights, self._lengths, strict=True)]
+        self._factors = [
+            explained / expected / length
+            for explained, expected, length in zip(self._explained, self._expected, self._lengths, strict=True)
+        ]
         self._floor = _UNSEEN * self._factors[-1]
 
 

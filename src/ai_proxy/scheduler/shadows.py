@@ -39,24 +39,22 @@ class Shadow:
         expert: Says who is worth what.
 
     Attributes:
+        held_mb: The residents, and what each holds.
         margin: What the last victim was worth to its memory.
     """
 
     def __init__(self, expert: Expert) -> None:
+        self.held_mb: dict[str, float] = {}
         self.margin = 0.0
         self._expert = expert
-        # In no order that matters; where each stands, and how much it holds
+        # The residents again, in no order that matters, and where each stands in it
         self._residents: list[str] = []
         self._places: dict[str, int] = {}
-        self._held_mb: dict[str, float] = {}
         self._used_mb = 0.0
         self._hand = 0
 
     def __repr__(self) -> str:
         return f"<Shadow of {len(self._residents)} residents in {self._used_mb:,.0f} MB>"
-
-    def __contains__(self, service: str) -> bool:
-        return service in self._places
 
     def load(self, service: str, size_mb: float, memory_mb: float, now: float) -> None:
         """Take a service in; those that are worth least leave until it fits, and nobody in vain.
@@ -72,7 +70,7 @@ class Shadow:
             short_mb -= self._evict(short_mb, now)
         self._places[service] = len(self._residents)
         self._residents.append(service)
-        self._held_mb[service] = size_mb
+        self.held_mb[service] = size_mb
         self._used_mb += size_mb
 
     def drop(self, service: str) -> None:
@@ -88,7 +86,7 @@ class Shadow:
         if last != service:
             self._residents[place] = last
             self._places[last] = place
-        self._used_mb -= self._held_mb.pop(service)
+        self._used_mb -= self.held_mb.pop(service)
 
     def _evict(self, short_mb: float, now: float) -> float:
         """Let leave whom a look at some finds to be worth least; how much that gives."""
@@ -97,13 +95,13 @@ class Shadow:
         given_mb = 0.0
         for each in sorted(worth, key=worth.__getitem__):
             victims.append(each)
-            given_mb += self._held_mb[each]
+            given_mb += self.held_mb[each]
             if given_mb >= short_mb:
                 break
         self.margin = worth[victims[-1]]
         for each in reversed(victims):
-            if given_mb - self._held_mb[each] >= short_mb:
-                given_mb -= self._held_mb[each]
+            if given_mb - self.held_mb[each] >= short_mb:
+                given_mb -= self.held_mb[each]
             else:
                 self.drop(each)
         return given_mb
@@ -158,7 +156,7 @@ class Contest:
             memory_mb: The room there is.
             now: The time.
         """
-        missed = [name for name, shadow in self._shadows.items() if service not in shadow]
+        missed = [name for name, shadow in self._shadows.items() if service not in shadow.held_mb]
         if not missed:
             return
         for name in missed:

@@ -17,8 +17,9 @@ _RECENT = 4
 _PULLS = 8
 _KEEP = 0.99
 _FIRST_GUESS = 0.01
-_DOUBT_USES = 10.0
+_UNPROVEN_USES = 10.0
 _FIRST_LAG_S = 20.0
+_LEAST_LAG_S = 1.0
 
 
 @dataclass(slots=True)
@@ -42,13 +43,11 @@ class _Link:
 
     def rate(self, elapsed_s: float) -> float:
         """Uses of the other per second that a use of the one has one expect so much later."""
-        if elapsed_s > WINDOW_S:
-            return 0.0
         return self.brought / self.uses / self.lag_s * exp(-elapsed_s / self.lag_s)
 
     def credit(self, part: float, elapsed_s: float) -> None:
         """Count a use of the other, as far as the one explains it."""
-        self.lag_s += (elapsed_s - self.lag_s) * part / (self.brought + 1.0)
+        self.lag_s = max(_LEAST_LAG_S, self.lag_s + (elapsed_s - self.lag_s) * part / (self.brought + 1.0))
         self.brought += part
 
 
@@ -57,6 +56,8 @@ class Successors:
 
     def __init__(self) -> None:
         self._links: dict[str, dict[str, _Link]] = {}
+        # Of those that have as many links as may be: the one to give up for another; none until it is used again
+        self._spare: dict[str, str] = {}
         # Since the last use of each: who was used and when, with the link from there
         self._pulls: dict[str, dict[str, tuple[float, _Link]]] = {}
         self._recent: deque[tuple[float, str]] = deque(maxlen=_RECENT)
@@ -72,9 +73,13 @@ class Successors:
             now: The time.
         """
         pulls = self._pulls.get(service)
-        if pulls is None:
+        if not pulls:
             return 0.0
-        return sum([link.rate(now - at) for at, link in pulls.values()])
+        rate = 0.0
+        for at, link in pulls.values():
+            if now - at < WINDOW_S:
+                rate += link.rate(now - at)
+        return rate
 
     def following(self, service: str) -> list[tuple[str, float]]:
         """Who is used soon after a use of the service, with the probability, the likeliest first.
@@ -94,7 +99,8 @@ class Successors:
             elsewhere: The rate at which the use was to be expected for reasons of the service's own past.
         """
         pulls = self._pulls.pop(service, {})
-        self._credit(pulls, now, elsewhere)
+        if pulls:
+            self._credit(pulls, now, elsewhere)
         for at, other in self._recent:
             if other != service and other not in pulls and now - at < WINDOW_S:
                 self._link(other, service)
@@ -109,6 +115,7 @@ class Successors:
         """
         self._links.pop(service, None)
         self._pulls.pop(service, None)
+        self._spare.clear()
         for links in self._links.values():
             links.pop(service, None)
         for pulls in self._pulls.values():
@@ -116,28 +123,35 @@ class Successors:
         self._recent = deque((pair for pair in self._recent if pair[1] != service), maxlen=_RECENT)
 
     def _credit(self, pulls: dict[str, tuple[float, _Link]], now: float, elsewhere: float) -> None:
-        parts = [(link, link.rate(now - at), now - at) for at, link in pulls.values()]
+        parts = [(link, link.rate(now - at), now - at) for at, link in pulls.values() if now - at < WINDOW_S]
         whole = sum([part for _, part, _ in parts]) + elsewhere
         for link, part, elapsed_s in parts:
-            if part > 0.0:
-                link.credit(part / whole, elapsed_s)
+            link.credit(part / whole, elapsed_s)
 
     def _link(self, one: str, other: str) -> None:
-        """Suppose that the one brings the other, in the place of the least of its links if it has many."""
+        """Suppose that the one brings the other; where there are many links, in the place of the least."""
         links = self._links.setdefault(one, {})
+        if other in links:
+            return
         if len(links) >= _LINKS:
-            least = min(links, key=lambda name: links[name].odds)
-            if links[least].odds >= _FIRST_GUESS:
+            spare = self._spare.pop(one, None)
+            if spare is None:
                 return
-            del links[least]
-        links[other] = _Link(_FIRST_GUESS * _DOUBT_USES, _DOUBT_USES, _FIRST_LAG_S)
+            del links[spare]
+        links[other] = _Link(_FIRST_GUESS * _UNPROVEN_USES, _UNPROVEN_USES, _FIRST_LAG_S)
 
     def _pull(self, service: str, now: float) -> None:
-        for other, link in self._links.get(service, {}).items():
+        links = self._links.get(service)
+        if not links:
+            return
+        least = _FIRST_GUESS
+        for other, link in links.items():
             link.brought *= _KEEP
             link.uses = link.uses * _KEEP + 1.0
+            if link.brought < least * link.uses:
+                least = link.brought / link.uses
+                self._spare[service] = other
             pulls = self._pulls.setdefault(other, {})
-            pulls.pop(service, None)
-            if len(pulls) >= _PULLS:
-                del pulls[next(iter(pulls))]
             pulls[service] = (now, link)
+            if len(pulls) > _PULLS:
+                del pulls[min(pulls, key=lambda name, pulls=pulls: pulls[name][0])]
