@@ -89,6 +89,13 @@ def test_nobody_sleeps_into_host_memory_that_is_not_there() -> None:
     assert victims(there(sleeper, busy, memory_mb=20_000), Ask("new", one(memory_mb=8_000))) == (Victim("chat", 0),)
 
 
+def test_nobody_sleeps_into_the_host_memory_that_is_asked_for_beside_a_named_resource() -> None:
+    asleep = Rung(1, Placement(memory_mb=5_000), 0.0)
+    holder = Occupant("a", Placement(custom=(("tokens", 1),)), rungs=(asleep, Rung(0, Placement(), 1.0)))
+    crowd = there(holder, memory_mb=8_000, capacities={"tokens": 1})
+    assert victims(crowd, Ask("new", Demand(memory_mb=4_000, custom=(("tokens", 1),)))) == (Victim("a", 0),)
+
+
 def test_one_may_leave_so_that_another_can_sleep() -> None:
     asleep = Rung(1, on(mb=0, memory_mb=16_000), 1.0)
     crowd = there(

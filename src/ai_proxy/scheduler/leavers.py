@@ -102,15 +102,19 @@ class Leavers:
             for name, missing in self.shared.items()
         }
 
-    def shared_at_stake(self, uuids: Iterable[str]) -> list[str]:
-        """What devices share and is short, or could become so if those on these devices leave."""
-        found = self._with_company([*(holder for uuid in uuids for holder in self._on(uuid)), *self.must])
-        at_stake = []
-        for name, missing in self.shared.items():
-            takes = [max([-self.frees_shared(leaver.holder, rung, name) for rung in leaver.rungs]) for leaver in found]
-            if missing > 0 or missing + sum(taken for taken in takes if taken > 0) > 0:
-                at_stake.append(name)
-        return at_stake
+    def shared_at_stake(self, uuids: Collection[str]) -> list[str]:
+        """What devices share and is short, or could become so if all who are asked for room leave."""
+        at_stake = [name for name, missing in self.shared.items() if missing > 0]
+        while True:
+            found = self.for_room(uuids, at_stake)
+            more = [name for name in self.shared if name not in at_stake and self._may_run_short(name, found)]
+            if not more:
+                return at_stake
+            at_stake += more
+
+    def _may_run_short(self, name: str, leavers: Iterable[Leaver]) -> bool:
+        takes = [max([-self.frees_shared(leaver.holder, rung, name) for rung in leaver.rungs]) for leaver in leavers]
+        return self.shared[name] + sum([taken for taken in takes if taken > 0]) > 0
 
     def for_room(self, uuids: Iterable[str], shared: Iterable[str]) -> list[Leaver]:
         """All who matter for room on these devices and of these shared resources, with all that leave with them."""
