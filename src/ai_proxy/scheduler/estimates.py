@@ -6,7 +6,11 @@ the time is told and never runs backwards. It knows nothing of devices, replicas
 """
 
 from collections.abc import Sequence
+from math import inf
 
+import msgspec
+
+from ai_proxy.scheduler.memos import EstimatesMemo
 from ai_proxy.scheduler.rhythm import Rhythm
 from ai_proxy.scheduler.shadows import Contest, Cost
 from ai_proxy.scheduler.successors import Successors
@@ -17,7 +21,6 @@ ABSENCE_S = 60.0
 _UNKNOWN = Cost(reload_s=30.0, size_mb=16_384.0)
 _PRICE = 0.75
 _LEAST = 0.05
-_BLEND = 0.1
 
 
 class Estimates:
@@ -30,6 +33,7 @@ class Estimates:
     def __init__(self, memory_mb: float = 0.0) -> None:
         # What is known of the services and of the machine
         self._costs: dict[str, Cost] = {}
+        self._total = _UNKNOWN
         self._memory_mb = memory_mb
         # What was learned of their uses
         self._rhythm = Rhythm()
@@ -42,7 +46,6 @@ class Estimates:
             "recency": self._by_recency,
         }
         self._contest = Contest(self._experts)
-        self._price = 0.0
 
     def __repr__(self) -> str:
         return f"<Estimates of {len(self._last_used)} services: {self._contest!r}, {self._rhythm!r}>"
@@ -95,6 +98,7 @@ class Estimates:
         self._costs[service] = cost
         if known is not None and known.size_mb != cost.size_mb:
             self._contest.forget(service)
+        self._sum_up(known, cost)
 
     def capacity(self, memory_mb: float) -> None:
         """Say how much room the services share.
@@ -110,13 +114,44 @@ class Estimates:
         Args:
             service: Who is no longer there.
         """
-        self._costs.pop(service, None)
+        self._sum_up(self._costs.pop(service, None), None)
         self._last_used.pop(service, None)
         self._rhythm.forget(service)
         self._successors.forget(service)
         self._contest.forget(service)
 
-    # What a service is worth to its memory, in each expert's own measure
+    def dump(self) -> object:
+        """All that was learned, fit for JSON."""
+        saved, squares = self._contest.dump()
+        return msgspec.to_builtins(EstimatesMemo(self._rhythm.dump(), self._successors.dump(), saved, squares))
+
+    def load(self, memo: object, now: float) -> None:
+        """Go on from what was learned in an earlier life, as if no time had passed since.
+
+        Args:
+            memo: From `dump`, through JSON or not.
+            now: The time.
+
+        Raises:
+            ValueError: It is no such memo; nothing has changed.
+        """
+        told = msgspec.convert(memo, EstimatesMemo)
+        self._rhythm.load(told.rhythm, now)
+        self._successors.load(told.links)
+        self._contest.load(told.saved, told.squares, now)
+        self._last_used = {service: now - pace.age_s for service, pace in told.rhythm.paces.items()}
+
+    def _sum_up(self, less: Cost | None, more: Cost | None) -> None:
+        for cost, sign in ((less, -1.0), (more, 1.0)):
+            if cost is not None:
+                total = self._total
+                self._total = Cost(total.reload_s + sign * cost.reload_s, total.size_mb + sign * cost.size_mb)
+
+    def _usual(self) -> float:
+        """Seconds of reload per MB, over all services."""
+        return self._total.reload_s / self._total.size_mb
+
+    # What a service is worth to its memory: seconds of reload to be expected per second and MB
 
     def _by_rhythm(self, service: str, now: float) -> float:
         cost = self._costs.get(service, _UNKNOWN)
@@ -124,11 +159,14 @@ class Estimates:
         return rate * cost.reload_s / cost.size_mb
 
     def _by_popularity(self, service: str, now: float) -> float:
+        """As if only the long run mattered."""
         cost = self._costs.get(service, _UNKNOWN)
         return self._rhythm.lasting(service, now) * cost.reload_s / cost.size_mb
 
     def _by_frequency(self, service: str, now: float) -> float:
-        return self._rhythm.lasting(service, now)
+        """As if it mattered alone: least often used leaves first."""
+        return self._rhythm.lasting(service, now) * self._usual()
 
     def _by_recency(self, service: str, now: float) -> float:
-        return 1.0 / (now - self._last_used.get(service, 0.0) + 1.0)
+        """As if only the last use mattered: least recently used leaves first."""
+        return self._usual() / (now - self._last_used.get(service, -inf) + 1.0)

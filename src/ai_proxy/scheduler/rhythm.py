@@ -9,6 +9,8 @@ Pure: time is told, and nothing is known of a service but when it was used.
 from dataclasses import dataclass
 from math import exp
 
+from ai_proxy.scheduler.memos import PaceMemo, RhythmMemo
+
 SPANS_S = (30.0, 240.0, 1_920.0, 15_360.0, 122_880.0)
 """Each is eight times the one before, so that one exponential gives all decays."""
 
@@ -84,7 +86,7 @@ class Rhythm:
         )
 
     def lasting(self, service: str, now: float) -> float:
-        """Uses per second in the long run: what is left of the rate if moments do not matter.
+        """Uses per second in the long run, whatever the moment.
 
         Args:
             service: Of whom.
@@ -93,7 +95,7 @@ class Rhythm:
         pace = self._paces.get(service)
         if pace is None:
             return 0.0
-        return pace.counts[-1] * exp((pace.at - now) / _LONGEST_S)
+        return pace.counts[-1] * exp((pace.at - now) / _LONGEST_S) / self._lengths[-1]
 
     def used(self, service: str, now: float, elsewhere: float) -> None:
         """Learn from a use.
@@ -125,6 +127,30 @@ class Rhythm:
             service: Who is no longer there.
         """
         self._paces.pop(service, None)
+
+    def dump(self) -> RhythmMemo:
+        """All that was learned."""
+        end = self._sum.at
+        return RhythmMemo(
+            paces={name: PaceMemo(end - pace.at, list(pace.counts)) for name, pace in self._paces.items()},
+            together=list(self._sum.counts),
+            explained=list(self._explained),
+            expected=list(self._expected),
+            seen_s=0.0 if self._begin is None else end - self._begin,
+        )
+
+    def load(self, memo: RhythmMemo, now: float) -> None:
+        """Go on from what was learned in an earlier life, as if no time had passed since.
+
+        Args:
+            memo: From `dump`.
+            now: The time.
+        """
+        self._paces = {name: _Pace(list(pace.counts), now - pace.age_s) for name, pace in memo.paces.items()}
+        self._sum = _Pace(list(memo.together), now)
+        self._explained, self._expected = list(memo.explained), list(memo.expected)
+        self._begin = now - memo.seen_s
+        self._weigh(now)
 
     def _pass(self, now: float) -> None:
         """Let time pass: how many uses each span alone would have had one expect since the last of any service."""

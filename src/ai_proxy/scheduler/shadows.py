@@ -173,6 +173,23 @@ class Contest:
         for shadow in self._shadows.values():
             shadow.drop(service)
 
+    def dump(self) -> tuple[dict[str, float], dict[str, float]]:
+        """What each expert has saved, and the squares; not who would be resident."""
+        return dict(self._saved), dict(self._squares)
+
+    def load(self, saved: Mapping[str, float], squares: Mapping[str, float], now: float) -> None:
+        """Go on from what was learned in an earlier life, as if no time had passed since.
+
+        Args:
+            saved: From `dump`; experts that are not known here are left out.
+            squares: Likewise.
+            now: The time.
+        """
+        self._saved = {name: saved.get(name, 0.0) for name in self._saved}
+        self._squares = {name: squares.get(name, 0.0) for name in self._squares}
+        self._at = now
+        self.leader = self._judge()
+
     def _settle(self, missed: set[str], reload_s: float, now: float) -> None:
         kept = 0.5 ** ((now - self._at) / HALF_LIFE_S)
         self._at = now

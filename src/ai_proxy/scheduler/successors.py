@@ -9,6 +9,8 @@ from collections import deque
 from dataclasses import dataclass
 from math import exp
 
+from ai_proxy.scheduler.memos import LinkMemo
+
 WINDOW_S = 300.0
 """What comes later than this is no successor."""
 
@@ -121,6 +123,30 @@ class Successors:
         for pulls in self._pulls.values():
             pulls.pop(service, None)
         self._recent = deque((pair for pair in self._recent if pair[1] != service), maxlen=_RECENT)
+
+    def dump(self) -> dict[str, dict[str, LinkMemo]]:
+        """All that was learned; not who was used just now."""
+        return {
+            one: {other: LinkMemo(link.brought, link.uses, link.lag_s) for other, link in links.items()}
+            for one, links in self._links.items()
+        }
+
+    def load(self, memo: dict[str, dict[str, LinkMemo]]) -> None:
+        """Go on from what was learned in an earlier life.
+
+        Args:
+            memo: From `dump`.
+        """
+        self._links = {
+            one: {
+                other: _Link(link.brought, link.uses, max(_LEAST_LAG_S, link.lag_s))
+                for other, link in list(links.items())[:_LINKS]
+            }
+            for one, links in memo.items()
+        }
+        self._spare.clear()
+        self._pulls.clear()
+        self._recent.clear()
 
     def _credit(self, pulls: dict[str, tuple[float, _Link]], now: float, elsewhere: float) -> None:
         parts = [(link, link.rate(now - at), now - at) for at, link in pulls.values() if now - at < WINDOW_S]
