@@ -18,6 +18,7 @@ from ai_proxy.runtimes.base import Instance
 from ai_proxy.scheduler import core
 from ai_proxy.scheduler import messages as do
 from ai_proxy.scheduler.ledger import Demand, Ledger
+from ai_proxy.scheduler.needs import is_leaned_on
 from ai_proxy.scheduler.spec import ServiceSpec
 from ai_proxy.scheduler.state import Live, Replica, SchedulerState, ServiceState, Settings, Waiter
 from ai_proxy.services.machine import HOLDING, TRANSITIONS, Action, Event, State
@@ -156,10 +157,12 @@ class World:
     def advance(self, seconds: float) -> None:
         """Let time pass; the timer rings whenever it was set to."""
         target = self.now + seconds
+        rings = 0
         while self.state.next_timer <= target:
+            rings = 0 if self.state.next_timer > self.now else rings + 1
             self.now = max(self.now, self.state.next_timer)
             self.take(do.Tick())
-            assert self.state.next_timer > self.now, "the timer rings in vain"
+            assert rings <= len(self.states) + 1, "the timer rings in vain"
         self.now = target
         assert all(waiter.deadline > target for waiter in self.waiting.values()), "a deadline passed without an answer"
 
@@ -221,10 +224,18 @@ class World:
             assert move.eviction is None or not replica.service.spec.pinned, f"{key} is pinned: {move.reason}"
         if move.state in {State.STOPPING, State.SLEEPING}:
             self.asked.discard(key)
-        if move.previous is State.SLEEPING and move.state is State.SLEEPING:
-            self.rooms[key] = self.state.ledger.placement(key)
+        if move.state is State.SLEEPING:
+            self._fall_asleep(key, slept=move.previous is State.SLEEPING)
         if move.previous is State.STOPPING:
             del self.rooms[key]
+
+    def _fall_asleep(self, key: str, *, slept: bool) -> None:
+        """While it falls asleep it has its room still, and takes what it will need of the host's memory."""
+        before, keeps = self.rooms[key], self.state.ledger.placement(key)
+        assert keeps.devices == before.devices
+        assert keeps.vram_mb <= before.vram_mb if slept else keeps.vram_mb == before.vram_mb
+        assert keeps.memory_mb >= before.memory_mb
+        self.rooms[key] = keeps
 
     def _open_on(self, live: Live) -> int:
         return sum(on is live for _, on in self.open)
@@ -282,8 +293,9 @@ class World:
             assert not service.held
         if live is not None:
             assert live.open == self._open_on(live)
-            if replica.is_idle and service.spec.idle_timeout_s is not None and not service.spec.pinned:
-                assert service.look_at <= live.last_used + service.spec.idle_timeout_s
+            spec, kept = service.spec, is_leaned_on(self.state, service) or service.spec.min_replicas
+            if replica.is_idle and spec.idle_timeout_s is not None and not spec.pinned and not kept:
+                assert service.look_at <= live.last_used + spec.idle_timeout_s
 
     def _knows_what_it_waits_for(self, service: ServiceState) -> bool:
         """Work under way, a grant to be closed, room to be made, or a runtime to answer."""

@@ -12,13 +12,17 @@ from ai_proxy.scheduler import measure, reports, scale
 from ai_proxy.scheduler import messages as do
 from ai_proxy.scheduler.measured import Measured
 from ai_proxy.scheduler.messages import Action, Event, Eviction
+from ai_proxy.scheduler.needs import is_leaned_on, kept, relate, staying
 from ai_proxy.scheduler.settle import settle
 from ai_proxy.scheduler.spec import ServiceSpec
 from ai_proxy.scheduler.state import BUSY_RETRY_S, Live, Replica, SchedulerState, ServiceState, Settings, Waiter
 from ai_proxy.scheduler.turn import Turn
 from ai_proxy.scheduler.waits import least_wait_s
 from ai_proxy.services import machine
-from ai_proxy.services.machine import HOLDING, State
+from ai_proxy.services.machine import State
+
+_QUIET = (do.Arrived, do.Left, do.Tick)
+"""Events that by themselves change nothing that the planner weighs."""
 
 
 def step(state: SchedulerState, now: float, event: Event) -> list[Action]:
@@ -33,6 +37,8 @@ def step(state: SchedulerState, now: float, event: Event) -> list[Action]:
         What to carry out, in order.
     """
     turn = Turn(state, now)
+    if not isinstance(event, _QUIET):
+        state.version += 1
     _take(turn, event)
     settle(turn)
     return turn.actions
@@ -85,6 +91,7 @@ def _take(turn: Turn, event: Event) -> None:  # noqa: C901, PLR0912  # a flat di
         case do.Released(name):
             if (service := services.get(name)) is not None:
                 service.held, service.blocked = False, None
+                turn.watch_kept(service)
         case do.Tuned(settings):
             _tune(turn, settings)
         case do.Recalled(name, figures):
@@ -125,7 +132,7 @@ def _why_not(turn: Turn, service: ServiceState, waiter: Waiter) -> CannotServe |
         return QueueFull(message, service=service.id, retry_after_s=BUSY_RETRY_S)
     if not waiter.may_swap and not service.in_state(State.READY, State.LOADING, State.STARTING):
         message = f"{service.id} is {service.state}, and this request may not have it started"
-        return NotReady(message, service=service.id, retry_after_s=wait_s or None)
+        return NotReady(message, service=service.id, retry_after_s=wait_s or BUSY_RETRY_S)
     if wait_s > waiter.deadline - turn.now:
         message = (
             f"{service.id} takes about {wait_s:.0f} s to be ready, and the request may wait for only "
@@ -136,16 +143,14 @@ def _why_not(turn: Turn, service: ServiceState, waiter: Waiter) -> CannotServe |
 
 
 def _want(turn: Turn, service: ServiceState) -> None:
-    service.failures, service.retry_at = 0, 0.0
-    if service.id not in turn.state.ready and service.wanted_since == math.inf and not turn.state.closing:
-        service.wanted_since = turn.now
-        turn.state.interested[service.id] = None
-        turn.state.arm(turn.claim_at(service), service.id)
+    service.failures, service.retry_at, service.parked = 0, 0.0, False
+    turn.want(service)
 
 
 def _stop(turn: Turn, service: ServiceState, reason: str, *, restart: bool) -> None:
     service.wanted_since = math.inf
     if not restart:
+        service.parked = True
         turn.reject_all(service, Draining(f"{service.id} was stopped: {reason}"), BUSY_RETRY_S)
     for replica in list(service.replicas):
         if replica.state is State.FAILED:
@@ -161,31 +166,24 @@ def _configure(turn: Turn, spec: ServiceSpec, *, replace: bool) -> None:
     if service is None:
         service = state.services[spec.id] = ServiceState(spec)
         state.replicas[spec.id] = service.replicas[0]
-    _relate(state, service.spec, spec)
+    relate(state, service.spec, spec)
     service.spec, service.removed = spec, False
     measure.weigh(state, service)
     for replica in service.replicas:
         if replica.live is not None:
             replica.live.limit = spec.max_in_flight
+            if not spec.tells_work:
+                replica.live.busy, replica.live.asked, replica.live.rested_at = False, False, math.inf
     if service.id in state.ready:
         turn.list_ready(service)
     turn.rearm_idle(service)
+    turn.watch_kept(service)
+    for replica in staying(service)[spec.max_replicas :]:
+        turn.retire(replica, "its service needs fewer replicas")
     if replace:
         service.failures, service.retry_at, service.failure = 0, 0.0, None
         for replica in list(service.replicas):
             turn.retire(replica, "its settings changed")
-
-
-def _relate(state: SchedulerState, old: ServiceSpec, new: ServiceSpec) -> None:
-    """Note in both directions what a service says of others."""
-    for name in old.requires:
-        state.dependents.get(name, set()).discard(old.id)
-    for name in old.conflicts:
-        state.opponents.get(name, set()).discard(old.id)
-    for name in new.requires:
-        state.dependents.setdefault(name, set()).add(new.id)
-    for name in new.conflicts:
-        state.opponents.setdefault(name, set()).add(new.id)
 
 
 def _remove(turn: Turn, service: ServiceState) -> None:
@@ -229,6 +227,7 @@ def _look(turn: Turn, service: ServiceState) -> None:
         turn.dequeue(waiter)
         turn.reject(waiter, _timeout(turn, service, waiter))
     turn.watch_wait(service)
+    scale.keep(turn, service)
     if service.spec.max_replicas > 1:
         scale.review(turn, service)
     if not service.spec.pinned:
@@ -237,12 +236,16 @@ def _look(turn: Turn, service: ServiceState) -> None:
 
 
 def _idle_out(turn: Turn, replica: Replica) -> None:
-    live, spec = replica.live, replica.service.spec
-    timeout_s = spec.idle_timeout_s
-    if live is None or timeout_s is None or live.open or turn.now < live.last_used + timeout_s:
-        turn.rearm_idle(replica.service)
-    elif replica.waking or len(replica.service.in_state(*HOLDING)) <= spec.min_replicas:
+    live, service = replica.live, replica.service
+    timeout_s = service.spec.idle_timeout_s
+    if live is None or timeout_s is None:
         return
+    if live.open or turn.now < live.last_used + timeout_s:
+        turn.arm_idle(live)
+    elif replica.waking or replica in kept(service):
+        return
+    elif is_leaned_on(turn.state, service):
+        return  # it is looked at again when the last of those has left
     elif live.is_idle or replica.state is State.SLEEPING:
         reason = f"idle for {turn.now - live.last_used:.0f} s"
         turn.move(replica, machine.Event.UNWANTED, reason, Eviction.IDLE)

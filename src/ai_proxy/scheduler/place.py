@@ -7,7 +7,7 @@ way, whatever their priority, unless an even older waiter is to be served by the
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from ai_proxy.devices import Placement
@@ -16,13 +16,18 @@ from ai_proxy.scheduler import messages as do
 from ai_proxy.scheduler.asks import Ask
 from ai_proxy.scheduler.figures import with_learned
 from ai_proxy.scheduler.ledger import Demand, Ledger
+from ai_proxy.scheduler.needs import awaited_since, dependents_of, requirements_of
 from ai_proxy.scheduler.planner import Evict, Plan, Refuse, Start, Wait, plan
-from ai_proxy.scheduler.residents import Residents
-from ai_proxy.scheduler.state import Replica, SchedulerState, ServiceState
+from ai_proxy.scheduler.residents import PROMISED, Residents
+from ai_proxy.scheduler.state import Outlook, Replica, SchedulerState, ServiceState
 from ai_proxy.scheduler.turn import Turn
 from ai_proxy.scheduler.victims import least_regret, vacated
 from ai_proxy.services import machine
-from ai_proxy.services.machine import State
+from ai_proxy.services.machine import HOLDING, State
+
+LOOKS = 1000
+"""So many holders of room are looked at in one step of the scheduler, once for each replica that is planned for, at
+some microseconds each: requests that are being served must not wait for more."""
 
 
 def place(turn: Turn, interested: Iterable[ServiceState]) -> None:
@@ -30,17 +35,39 @@ def place(turn: Turn, interested: Iterable[ServiceState]) -> None:
     waiting = [replica for service in interested for replica in service.replicas if replica.waits_for_room]
     if len(waiting) > 1:
         waiting.sort(key=lambda replica: _turn_of(turn, replica))
-    ledger = turn.state.ledger
+    state = turn.state
     promised: list[str] = []
+    plans = max(1, LOOKS // max(1, len(state.ledger)))
+    is_fresh = False
     try:
         for replica in waiting:
-            room = _place(turn, replica)
+            known = replica.outlook
+            if not plans:
+                # The rest has its turn in a step of its own.
+                replica.outlook = None if is_fresh else known
+                state.arm(turn.now, replica.service.id)
+                room = known.room if known is not None else None
+            elif is_fresh or known is None or known.version != state.version or turn.now >= known.until:
+                plans -= 1
+                turn.resting_until = math.inf
+                room = _place(turn, replica)
+                is_fresh = is_fresh or known is None or room != known.room
+                replica.outlook = _outlook(turn, replica, room)
+            else:
+                room = known.room
             if room is not None:
-                promised.append(f"{replica.key} (waiting)")
-                ledger.reserve(promised[-1], room)
+                promised.append(replica.key + PROMISED)
+                state.ledger.reserve(promised[-1], room)
     finally:
         for holder in promised:
-            ledger.release(holder)
+            state.ledger.release(holder)
+
+
+def _outlook(turn: Turn, replica: Replica, room: Placement | None) -> Outlook | None:
+    """What holds for a replica until something changes, or its wait becomes a claim, or a resident may leave."""
+    if not replica.waits_for_room:
+        return None
+    return Outlook(turn.state.version, room, min(turn.claim_at(replica.service), turn.resting_until))
 
 
 def consider(state: SchedulerState, now: float, service: ServiceState) -> Plan:
@@ -57,17 +84,16 @@ def ask_of(state: SchedulerState, service: ServiceState) -> Ask:
         demand,
         service.spec.priority,
         state.conflicts_of(service.spec),
-        frozenset(service.spec.requires),
-        _closed(state),
+        frozenset(requirements_of(state, service)),
+        _loading(state),
+        state.lost,
     )
 
 
-def _closed(state: SchedulerState) -> frozenset[str]:
-    """Devices where nothing may start now: engines that load look at what is free, and two would mislead each other."""
-    if not state.loading:
-        return state.lost
+def _loading(state: SchedulerState) -> frozenset[str]:
+    """Devices where something loads: engines look at what is free meanwhile, and two would mislead each other."""
     lives = (state.replicas[key].live for key in state.loading)
-    return state.lost.union(device.uuid for live in lives if live is not None for device in live.placement.devices)
+    return frozenset(device.uuid for live in lives if live is not None for device in live.placement.devices)
 
 
 def _turn_of(turn: Turn, replica: Replica) -> tuple[int, float, int, float]:
@@ -87,7 +113,7 @@ def _place(turn: Turn, replica: Replica) -> Placement | None:
     Returns:
         The room that it will have once others have left; None if it waits for none.
     """
-    service, ledger = replica.service, turn.state.ledger
+    service = replica.service
     ask = ask_of(turn.state, service)
     if replica.spare:
         _place_spare(turn, replica, ask)
@@ -97,16 +123,34 @@ def _place(turn: Turn, replica: Replica) -> Placement | None:
         return None
     if replica.state is not State.SLEEPING:
         return _decide(turn, replica, ask)
-    # What it keeps while it sleeps is part of what it will have when it is awake.
+    return _wake(turn, replica, ask)
+
+
+def _wake(turn: Turn, replica: Replica, ask: Ask) -> Placement | None:
+    """Wake a replica where it sleeps; if it can have no room there and another life could elsewhere, end this one.
+
+    Returns:
+        What it will have beyond what it keeps while it sleeps.
+    """
+    ledger = turn.state.ledger
     kept = ledger.placement(replica.key)
     ledger.release(replica.key)
-    room = _decide(turn, replica, replace(ask, demand=_where_it_sleeps(ask.demand, kept)))
-    if replica.state is State.SLEEPING:
-        elsewhere = ledger.fit(ask.demand, avoid=ask.loading)
-        ledger.reserve(replica.key, kept)
-        if elsewhere is not None:
-            turn.end(replica, "there is room on other devices than those it sleeps on")
-    return room
+    here = replace(ask, demand=_where_it_sleeps(ask.demand, kept))
+    residents = Residents(turn.state, turn.now)
+    is_stuck = _is_stuck(plan(here, ledger, residents)) and not _is_stuck(plan(ask, ledger, residents))
+    room = None if is_stuck else _decide(turn, replica, here)
+    if replica.state is not State.SLEEPING:
+        return None
+    ledger.reserve(replica.key, kept)
+    if is_stuck:
+        turn.end(replica, "there is room on other devices than those it sleeps on")
+    if room is None:
+        return None
+    return replace(room, vram_mb=room.vram_mb - kept.vram_mb, memory_mb=max(room.memory_mb - kept.memory_mb, 0))
+
+
+def _is_stuck(verdict: Plan) -> bool:
+    return isinstance(verdict, Refuse) or (isinstance(verdict, Wait) and verdict.placement is None)
 
 
 def _wait_for(turn: Turn, replica: Replica, missing: list[str]) -> None:
@@ -127,8 +171,10 @@ def _where_it_sleeps(demand: Demand, kept: Placement) -> Demand:
 
 def _place_spare(turn: Turn, replica: Replica, ask: Ask) -> None:
     """Another replica is worth having only where nobody has to leave for it."""
-    room = turn.state.ledger.fit(ask.demand, avoid=ask.loading)
-    if room is not None and not any(name in turn.state.ready for name in ask.conflicts):
+    state = turn.state
+    room = state.ledger.fit(ask.demand, avoid=ask.closed)
+    rivals = [rival for name in ask.conflicts if (rival := state.services.get(name)) is not None]
+    if room is not None and not any(rival.interest_since < math.inf or rival.in_state(*HOLDING) for rival in rivals):
         turn.launch(replica, room, "there is room for another replica")
     else:
         turn.move(replica, machine.Event.UNWANTED, "there is no room for another replica")
@@ -150,7 +196,7 @@ def _decide(turn: Turn, replica: Replica, ask: Ask) -> Placement | None:
             room = placement
             if placement is None:
                 room = _wait(turn, replica, ask, residents)
-        case Refuse(reason) if replica.state is State.QUEUED:
+        case Refuse(reason):
             _refuse(turn, replica, reason)
     turn.explain(service, type(verdict).__name__.lower(), verdict.reason)
     if replica.state is State.QUEUED and not replica.prepared:
@@ -172,6 +218,7 @@ def _wait(turn: Turn, replica: Replica, ask: Ask, residents: Residents) -> Place
     for live in turn.state.ready.values():
         for each in live.peers or (live,):
             turn.doubt(each)
+    turn.resting_until = residents.resting_until
     if residents.resting_until < math.inf:
         turn.state.arm(residents.resting_until, replica.service.id)
     rest = turn.state.ledger.without(holder for holder in residents if residents[holder].leaving)
@@ -201,15 +248,29 @@ def _claim(turn: Turn, replica: Replica, ask: Ask, rest: Ledger) -> Placement | 
         for holder, resident in residents.items()
         if holder in state.replicas
         and not (resident.leaving or resident.pinned)
-        and state.replicas[holder].service.interest_since > since
+        and awaited_since(state, state.replicas[holder].service) > since
     ]
     choice = least_regret(ask, rest, residents, younger)
     if choice is None:
         return None
     room = vacated(rest, choice.victims).fit(ask.demand)
-    for victim in choice.victims:
-        claimed = state.replicas[victim.holder]
-        if claimed.state in {State.READY, State.SLEEPING} or claimed.service.interest_since == math.inf:
-            reason = f"{replica.service.id} has waited {turn.now - since:.0f} s for its room"
-            turn.retire(claimed, reason, claimant=replica.service.id, level=victim.level)
+    levels = {victim.holder: victim.level for victim in choice.victims}
+    claimed = [state.replicas[holder] for holder in levels]
+    to_load = {each.service.id for each in claimed if _loads_for_somebody(each)}
+    for each in sorted(claimed, key=lambda each: bool(each.service.spec.requires), reverse=True):
+        if _loads_for_somebody(each) or any(name in to_load for name in _all_dependents(state, each.service)):
+            continue
+        reason = f"{replica.service.id} has waited {turn.now - since:.0f} s for its room"
+        turn.retire(each, reason, claimant=replica.service.id, level=levels[each.key])
     return room
+
+
+def _loads_for_somebody(replica: Replica) -> bool:
+    return replica.state in {State.STARTING, State.LOADING} and replica.service.interest_since < math.inf
+
+
+def _all_dependents(state: SchedulerState, service: ServiceState) -> Iterator[str]:
+    """The services that require one, and those that require these."""
+    for dependent in dependents_of(state, service):
+        yield dependent.id
+        yield from _all_dependents(state, dependent)

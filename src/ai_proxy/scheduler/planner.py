@@ -89,7 +89,7 @@ def plan(ask: Ask, ledger: Ledger, residents: Mapping[str, Resident], *, choose:
     1. It fits now: Start.
     2. It fits once those on their way out have left, and what loads has loaded: Wait.
     3. It fits if some idle ones of no higher priority give room: Evict.
-    4. It would not fit if all but the pinned had left and nobody else used the devices: Refuse.
+    4. It would not fit if all had left but the pinned and those it requires, and nobody else used the devices: Refuse.
     5. Otherwise somebody stays for now who may leave later: Wait.
 
     Args:
@@ -130,7 +130,9 @@ def plan(ask: Ask, ledger: Ledger, residents: Mapping[str, Resident], *, choose:
         if placement is not None:
             return Evict(choice.victims, placement, choice.regret, choice.exact, reasons.evict(choice, placement))
     # 4
-    pinned = [holder for holder, resident in residents.items() if resident.pinned and holder in rest]
+    pinned = [
+        h for h, resident in residents.items() if h in rest and (resident.pinned or resident.service in ask.requires)
+    ]
     if any(holder in rivals for holder in pinned) or ledger.with_only(pinned).fit(demand) is None:
         return Refuse(reasons.never(pinned))
     # 5

@@ -3,7 +3,6 @@
 from ai_proxy.errors import CannotServe
 from ai_proxy.scheduler import measure
 from ai_proxy.scheduler import messages as do
-from ai_proxy.scheduler.residents import asleep
 from ai_proxy.scheduler.state import Live, Replica, ServiceState
 from ai_proxy.scheduler.turn import Turn
 from ai_proxy.services import machine
@@ -34,7 +33,8 @@ def report(turn: Turn, replica: Replica, event: do.Reported) -> None:
     elif kind is machine.Event.GONE and replica.live is not None and replica.live.ready_at is not None:
         service.failures = 0  # it lived and ended as it should
     turn.move(replica, kind, event.failure.message if event.failure is not None else str(kind))
-    measure.leave_behind(turn.state, event.leftovers)
+    if event.leftovers:
+        measure.leave_behind(turn.state, event.leftovers)
 
 
 def sicken(turn: Turn, replica: Replica, failure: CannotServe) -> None:
@@ -60,10 +60,9 @@ def set_busy(turn: Turn, replica: Replica, event: do.WorkTold) -> None:
 
 
 def _fall_asleep(turn: Turn, replica: Replica, live: Live) -> None:
-    """Its room on the devices is free now; what it keeps is that of its level."""
-    nap = next(nap for nap in replica.service.spec.naps if nap.level == live.level)
+    """Its room on the devices is free now, but for what its level of sleep keeps."""
     live.slept = True
-    turn.state.ledger.reserve(replica.key, asleep(live, nap))
+    turn.state.ledger.reserve(replica.key, live.keeps)
     turn.move(replica, machine.Event.SLEPT, f"it sleeps at level {live.level}")
     turn.rearm_idle(replica.service)
 

@@ -9,9 +9,14 @@ from collections.abc import Iterator, Mapping
 
 from ai_proxy.devices import Placement
 from ai_proxy.scheduler.asks import Resident, Rung
-from ai_proxy.scheduler.spec import Nap
+from ai_proxy.scheduler.needs import awaited_since, dependents_of, is_pinned, is_worked_on
 from ai_proxy.scheduler.state import Live, Replica, SchedulerState
-from ai_proxy.services.machine import HOLDING, State
+from ai_proxy.services.machine import State
+
+_NOTHING = Placement()
+
+PROMISED = " (waiting)"
+"""What follows the key of a replica in the name under which room is promised to it."""
 
 WAKES = {1: 0.1, 2: 0.5}
 """What waking from a level of sleep takes of a load, as long as none was measured: from memory, or from disk."""
@@ -29,13 +34,22 @@ class Residents(Mapping[str, Resident]):
         self.state = state
         self.now = now
         self.resting_until = math.inf
+        self._views: dict[str, Resident] = {}
 
     def __repr__(self) -> str:
         return f"<Residents {len(self)} at {self.now:.3f}>"
 
     def __getitem__(self, holder: str) -> Resident:
-        replica = self.state.replicas.get(holder)
-        return Promised(holder) if replica is None else _View(self, replica)
+        view = self._views.get(holder)
+        if view is None:
+            replica = self.state.replicas.get(holder)
+            view = Promised(holder, self._waits_for(holder)) if replica is None else _View(self, replica)
+            self._views[holder] = view
+        return view
+
+    def _waits_for(self, holder: str) -> str:
+        replica = self.state.replicas.get(holder.removesuffix(PROMISED))
+        return holder if replica is None else replica.service.id
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.state.ledger.held)
@@ -54,7 +68,10 @@ class Residents(Mapping[str, Resident]):
 
 
 class Promised:
-    """Room that is promised to a service that waits for it: nobody can be asked to leave it."""
+    """Room that is promised to a service that waits for it: nobody can be asked to leave it.
+
+    Its service counts as being there, so that none with which it is in conflict comes in its way meanwhile.
+    """
 
     __slots__ = ("holder", "service")
 
@@ -66,9 +83,9 @@ class Promised:
     rungs: tuple[Rung, ...] = ()
     along: tuple[str, ...] = ()
 
-    def __init__(self, holder: str) -> None:
+    def __init__(self, holder: str, service: str) -> None:
         self.holder = holder
-        self.service = ""
+        self.service = service
 
     def __repr__(self) -> str:
         return f"<Promised {self.holder}>"
@@ -77,27 +94,22 @@ class Promised:
 class _View:
     """A replica as a resident; `planner.Resident` says what each attribute means."""
 
-    __slots__ = ("_replica", "_residents", "holder")
+    __slots__ = ("_replica", "_residents", "holder", "priority", "service")
 
     def __init__(self, residents: Residents, replica: Replica) -> None:
         self._residents = residents
         self._replica = replica
         self.holder = replica.key
+        spec = replica.service.spec
+        self.service = spec.id
+        self.priority = spec.priority
 
     def __repr__(self) -> str:
         return f"<View of {self._replica!r}>"
 
     @property
-    def service(self) -> str:
-        return self._replica.service.id
-
-    @property
     def placement(self) -> Placement:
         return self._residents.state.ledger.placement(self.holder)
-
-    @property
-    def priority(self) -> int:
-        return self._replica.service.spec.priority
 
     @property
     def leaving(self) -> bool:
@@ -108,58 +120,53 @@ class _View:
 
     @property
     def idle(self) -> bool:
-        replica = self._replica
+        """Neither at work itself, nor needed by one that requires it and works or waits."""
+        replica, residents = self._replica, self._residents
+        if self.service in residents.state.dependents and self._is_needed():
+            return False
         if replica.state is State.SLEEPING:
             return not replica.waking
-        return replica.is_idle and replica.live is not None and not self._residents.rests(replica.live)
+        return replica.is_idle and replica.live is not None and not residents.rests(replica.live)
+
+    def _is_needed(self) -> bool:
+        service, state = self._replica.service, self._residents.state
+        waits = (awaited_since(state, dependent) for dependent in dependents_of(state, service))
+        return any(since < math.inf for since in waits) or is_worked_on(state, service)
 
     @property
     def pinned(self) -> bool:
-        """Also while a service that requires it waits or works, or where none of its replicas may be spared."""
-        service, state = self._replica.service, self._residents.state
-        if service.spec.pinned or len(service.in_state(*HOLDING)) <= service.spec.min_replicas:
-            return True
-        return any(
-            dependent.interest_since < math.inf or any(not r.is_idle for r in dependent.in_state(*HOLDING))
-            for name in state.dependents.get(service.id, ())
-            if (dependent := state.services.get(name)) is not None
-        )
+        return is_pinned(self._residents.state, self._replica)
 
     @property
     def along(self) -> tuple[str, ...]:
         state = self._residents.state
+        if self.service not in state.dependents:
+            return ()
         return tuple(
             replica.key
-            for name in sorted(state.dependents.get(self.service, ()))
-            if (dependent := state.services.get(name)) is not None
-            for replica in dependent.in_state(State.READY)
+            for dependent in dependents_of(state, self._replica.service)
+            for replica in dependent.in_state(State.STARTING, State.LOADING, State.READY)
         )
 
     @property
     def rungs(self) -> tuple[Rung, ...]:
-        replica, residents = self._replica, self._residents
-        service, live = replica.service, replica.live
-        copies = len(service.in_state(State.READY)) or 1
-        regret = residents.state.estimates.regret(service.id, residents.now) / copies
-        if live is None or replica.state is not State.READY:
-            return (Rung(0, Placement(), regret),)
-        naps = [
-            Rung(nap.level, asleep(live, nap), regret * _wake_share(replica, nap.level)) for nap in service.spec.naps
-        ]
-        return tuple(sorted((Rung(0, Placement(), regret), *naps), key=lambda rung: (rung.regret, -rung.level)))
+        residents = self._residents
+        return _rungs(self._replica, residents.state.estimates.regret(self.service, residents.now))
 
 
-def asleep(live: Live, nap: Nap) -> Placement:
-    """What a replica keeps while it sleeps.
-
-    Args:
-        live: It, awake.
-        nap: How deep it sleeps.
-    """
-    room = live.placement
-    kept_mb = min(room.vram_mb, nap.keeps_mb)
-    moved_mb = (room.vram_mb - kept_mb) * len(room.devices) if nap.moves else 0
-    return Placement(room.devices, kept_mb, room.memory_mb + moved_mb, room.custom)
+def _rungs(replica: Replica, regret: float) -> tuple[Rung, ...]:
+    """The ways in which a replica can make room, the one with the least regret first."""
+    service, live = replica.service, replica.live
+    if len(service.replicas) > 1:
+        regret /= len(service.in_state(State.READY)) or 1
+    stop = Rung(0, _NOTHING, regret)
+    if not service.spec.naps or live is None or replica.state is not State.READY:
+        return (stop,)
+    naps = [
+        Rung(nap.level, nap.keeps_of(live.placement), regret * _wake_share(replica, nap.level))
+        for nap in service.spec.naps
+    ]
+    return tuple(sorted((stop, *naps), key=lambda rung: (rung.regret, -rung.level)))
 
 
 def _wake_share(replica: Replica, level: int) -> float:

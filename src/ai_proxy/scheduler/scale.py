@@ -30,6 +30,16 @@ def crowd(turn: Turn, service: ServiceState) -> None:
         _start_spare(turn, service)
 
 
+def keep(turn: Turn, service: ServiceState) -> None:
+    """A service that is to be kept running is wanted again, whatever it ended of, unless an operator stopped it."""
+    ended = all(replica.state in {State.STOPPED, State.FAILED, State.SLEEPING} for replica in service.replicas)
+    if service.spec.min_replicas and ended and not (service.parked or service.held or service.removed):
+        if service.retry_at <= turn.now:
+            turn.want(service)
+        else:
+            turn.watch_kept(service)
+
+
 def review(turn: Turn, service: ServiceState) -> None:
     """Look whether a service has the replicas that it needs."""
     spec, ready = service.spec, service.in_state(State.READY)

@@ -5,9 +5,10 @@ Pure. It goes over those in whom somebody is interested until nothing more follo
 
 import math
 
-from ai_proxy.errors import NotReady, StartFailed
+from ai_proxy.errors import CannotServe, NotReady, StartFailed
 from ai_proxy.scheduler import messages as do
 from ai_proxy.scheduler.messages import Eviction
+from ai_proxy.scheduler.needs import dependents_of, is_worked_on
 from ai_proxy.scheduler.place import place
 from ai_proxy.scheduler.state import BUSY_RETRY_S, Replica, ServiceState, Waiter
 from ai_proxy.scheduler.turn import Turn
@@ -48,6 +49,8 @@ def _review_drains(turn: Turn) -> bool:
             turn.move(replica, machine.Event.RESUME, "its room is not needed any more")
         elif not live.is_idle:
             turn.doubt(live)
+        elif claimant is not None and is_worked_on(turn.state, replica.service):
+            continue
         elif claimant is not None and live.level:
             # It has drained, so that it may go to sleep like any idle one.
             turn.move(replica, machine.Event.RESUME, "drained")
@@ -95,6 +98,9 @@ def _serve(turn: Turn, service: ServiceState) -> None:
             turn.reject_all(service, NotReady(f"{service.id} is not ready, and its waiters may not start it"), None)
     elif not service.in_state(*_COMING):
         _want_one(turn, service)
+    else:
+        for replica in service.in_state(State.QUEUED):
+            replica.spare = False  # it is the only one that they can wait for
     turn.lose_interest(service)
 
 
@@ -118,8 +124,10 @@ def _age(waiter: Waiter) -> int:
 def _call_off(turn: Turn, service: ServiceState) -> None:
     """Nobody waits any more for what has not begun."""
     for replica in list(service.replicas):
-        replica.waking = False
-        if replica.state is State.QUEUED and not replica.spare:
+        if replica.waking:
+            replica.waking = False
+            turn.rearm_idle(service)
+        elif replica.state is State.QUEUED and not replica.spare:
             turn.move(replica, machine.Event.UNWANTED, "nobody waits any more")
 
 
@@ -137,11 +145,20 @@ def _want_one(turn: Turn, service: ServiceState) -> None:
         return
     if service.held:
         if service.blocked is not None:
-            turn.reject_all(service, service.blocked, BUSY_RETRY_S)
+            _turn_away(turn, service, service.blocked)
     elif service.failures and service.retry_at > turn.now:
         turn.give_up(service, service.failure or StartFailed("unknown"), service.retry_at - turn.now)
     else:
         turn.move(candidate, machine.Event.WANTED, "a request waits" if service.queue else "asked for")
+
+
+def _turn_away(turn: Turn, service: ServiceState, error: CannotServe) -> None:
+    """Answer those who wait for a service, or for one that requires it; an operator goes on waiting."""
+    turn.is_settled = turn.is_settled and not service.waiting
+    turn.reject_all(service, error, BUSY_RETRY_S)
+    for dependent in dependents_of(turn.state, service):
+        if dependent.id not in turn.state.ready:
+            _turn_away(turn, dependent, error)
 
 
 def _candidate(turn: Turn, service: ServiceState) -> Replica | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ai_proxy.config.models import RuntimeKind, ServiceConfig
-from ai_proxy.devices import Device
+from ai_proxy.devices import Device, Placement
 from ai_proxy.engines.registry import profile_of, sleep_levels_of
 from ai_proxy.scheduler.ledger import Demand
 
@@ -27,6 +27,19 @@ class Nap:
     level: int
     keeps_mb: int = 0
     moves: bool = False
+
+    def keeps_of(self, room: Placement) -> Placement:
+        """What a replica keeps of its room while it sleeps.
+
+        Example:
+            >>> room = Placement((Device("0", "GPU-a", 24_000),), vram_mb=9_000, memory_mb=1_000)
+            >>> kept = Nap(1, keeps_mb=500, moves=True).keeps_of(room)
+            >>> kept.vram_mb, kept.memory_mb
+            (500, 9500)
+        """
+        kept_mb = min(room.vram_mb, self.keeps_mb)
+        moved_mb = (room.vram_mb - kept_mb) * len(room.devices) if self.moves else 0
+        return Placement(room.devices, kept_mb, room.memory_mb + moved_mb, room.custom)
 
 
 @dataclass(frozen=True, slots=True)

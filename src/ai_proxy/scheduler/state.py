@@ -65,6 +65,7 @@ class Live:
         drained_for: The service whose claim drains it.
         level: How deep it sleeps, or falls asleep; 0: it is awake.
         slept: It has given its room back.
+        keeps: What it holds on to while it sleeps.
     """
 
     replica: "Replica"
@@ -83,6 +84,7 @@ class Live:
     drained_for: str | None = None
     level: int = 0
     slept: bool = False
+    keeps: Placement = field(default_factory=Placement)
     instance: Instance | None = None
 
     def __repr__(self) -> str:
@@ -99,6 +101,21 @@ class Live:
         return not self.open and not self.is_idle
 
 
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What the planner said of a replica that waits for room, as long as nothing changes.
+
+    Attributes:
+        version: Of the state in which it was said.
+        room: What is promised to it.
+        until: Said anew then, though nothing changes.
+    """
+
+    version: int
+    room: Placement | None
+    until: float
+
+
 @dataclass(slots=True, eq=False)
 class Replica:
     """One copy of a service: its state, and its life if it has one.
@@ -110,6 +127,7 @@ class Replica:
         spare: It is started only where there is room, not for somebody who waits.
         prepared: Its start was prepared while it waits for room.
         waking: Somebody waits for it to wake up.
+        outlook: What the planner last said, while it waits for room.
         key: Its name in the ledger and in all messages.
 
     Example:
@@ -127,6 +145,7 @@ class Replica:
     spare: bool = False
     prepared: bool = False
     waking: bool = False
+    outlook: Outlook | None = None
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -163,6 +182,7 @@ class ServiceState:
         retry_at: Not started before this time.
         held: Not started at all for now: what its runtime runs is not known yet.
         blocked: Why nobody need wait for that: its runtime does not answer.
+        parked: An operator stopped it: it is not kept running until somebody needs it again.
         removed: It left the config: it is forgotten as soon as it has stopped.
         verdict: What the planner last said about it.
         look_at: When it will be looked at next.
@@ -181,6 +201,7 @@ class ServiceState:
     retry_at: float = 0.0
     held: bool = False
     blocked: CannotServe | None = None
+    parked: bool = False
     removed: bool = False
     verdict: str = ""
     look_at: float = math.inf
@@ -286,6 +307,7 @@ class SchedulerState:
         draining: Keys of the replicas in DRAINING.
         loading: Keys of the replicas in STARTING or LOADING.
         lost: UUIDs of devices that do not answer any more; nothing starts there.
+        version: Counts what may change a plan.
         dependents: Services by the id of one that they require.
         opponents: Services by the id of one that they conflict with.
     """
@@ -311,6 +333,7 @@ class SchedulerState:
         self.draining: set[str] = set()
         self.loading: set[str] = set()
         self.lost: frozenset[str] = frozenset()
+        self.version = 0
         self.dependents: dict[str, set[str]] = {}
         self.opponents: dict[str, set[str]] = {}
         self.waiting = 0

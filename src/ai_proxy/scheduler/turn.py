@@ -6,18 +6,24 @@ loading in the same breath, and every waiter that leaves a queue is counted out.
 """
 
 import math
+from dataclasses import replace
 from itertools import count
 
 from ai_proxy.devices import Placement
 from ai_proxy.errors import CannotServe
 from ai_proxy.scheduler import messages as do
 from ai_proxy.scheduler.messages import Action, Eviction
+from ai_proxy.scheduler.needs import is_worked_on, relate
 from ai_proxy.scheduler.spec import UNLIMITED
 from ai_proxy.scheduler.state import Live, Replica, SchedulerState, ServiceState, Waiter
 from ai_proxy.services import machine
 from ai_proxy.services.machine import State
 
 _AT_REST = frozenset({State.STOPPED, State.FAILED})
+_SERVING = frozenset({State.STARTING, State.LOADING, State.READY, State.DRAINING})
+
+KEEP_EVERY_S = 10.0
+"""How long a service that is to be kept running rests before it is tried again where there was no room, seconds."""
 
 
 class Turn:
@@ -25,6 +31,7 @@ class Turn:
 
     Attributes:
         is_settled: Nothing was given up since it was last looked at who waits for what.
+        resting_until: When a replica may leave that came too recently to do so for whoever was planned for last.
     """
 
     def __init__(self, state: SchedulerState, now: float) -> None:
@@ -32,6 +39,7 @@ class Turn:
         self.now = now
         self.actions: list[Action] = []
         self.is_settled = True
+        self.resting_until = math.inf
 
     def __repr__(self) -> str:
         return f"<Turn at {self.now:.3f}, {len(self.actions)} actions>"
@@ -57,6 +65,7 @@ class Turn:
         """Take one transition; the ready table and the ledger follow in the same turn."""
         previous, live = replica.state, replica.live
         replica.state, action = machine.step(previous, event)
+        self.state.version += 1
         if replica.state is State.READY and live is not None:
             self._came_up(replica, live)
         self._follow(replica, previous)
@@ -73,6 +82,8 @@ class Turn:
             self.actions.append(do.Run(replica.key, action, placement, level))
         if replica.state is State.READY:
             self.rearm_idle(replica.service)
+        elif replica.state in _AT_REST:
+            self.watch_kept(replica.service, 0.0 if previous is State.STOPPING else KEEP_EVERY_S)
         self.forget(replica)
 
     def _came_up(self, replica: Replica, live: Live) -> None:
@@ -80,12 +91,16 @@ class Turn:
             live.ready_at = live.last_used = self.now
             live.rested_at = self.now if replica.service.spec.tells_work else math.inf
             live.level, live.slept = 0, False
-            replica.service.failure = None
+            replica.service.failure, replica.service.parked = None, False
         replica.service.verdict = ""
 
     def _follow(self, replica: Replica, previous: State) -> None:
         """Bring the tables in line with a replica's state."""
         key, state = replica.key, self.state
+        if replica.service.spec.requires and previous in _SERVING and replica.state not in _SERVING:
+            for name in replica.service.spec.requires:
+                if (required := state.services.get(name)) is not None:
+                    self.rearm_idle(required)
         replica.waking = replica.waking and replica.state is State.SLEEPING
         replica.prepared = replica.prepared and replica.state is State.QUEUED
         replica.spare = replica.spare and replica.state in {State.QUEUED, State.STARTING, State.LOADING}
@@ -129,9 +144,10 @@ class Turn:
     def retire(self, replica: Replica, reason: str, claimant: str | None = None, level: int = 0) -> None:
         """End a replica without cutting what is open on it; a drain for a claimant lasts as long as its claim."""
         live = replica.live
-        if live is not None:
-            live.drained_for, live.level = claimant, level if replica.state is State.READY else live.level
-        if replica.state is State.READY and not replica.is_idle:
+        if live is not None and replica.state is not State.SLEEPING:
+            live.drained_for, live.level = claimant, level if replica.state is State.READY else 0
+        needed = claimant is not None and is_worked_on(self.state, replica.service)
+        if replica.state is State.READY and (needed or not replica.is_idle):
             self.move(replica, machine.Event.DRAIN, reason, beneficiary=claimant)
             if claimant is not None and self.state.settings.max_request_s:
                 self.actions.append(do.Hurry(replica.key))
@@ -143,12 +159,20 @@ class Turn:
     def evict(
         self, replica: Replica, level: int, beneficiary: str, reason: str, eviction: Eviction = Eviction.ROOM
     ) -> None:
-        """Have an idle replica make room, by stopping or, at a level of sleep, by sleeping."""
-        if level and replica.live is not None and replica.state is State.READY:
-            replica.live.level = level
-            self.move(replica, machine.Event.SLEEP, reason, eviction, beneficiary)
-        else:
+        """Have an idle replica make room: by sleeping at a level, if it still can, or by stopping."""
+        live, ledger = replica.live, self.state.ledger
+        nap = next((nap for nap in replica.service.spec.naps if nap.level == level), None)
+        if nap is None or live is None or replica.state is not State.READY:
             self.end(replica, reason, eviction, beneficiary)
+            return
+        keeps = nap.keeps_of(live.placement)
+        if keeps.memory_mb - live.placement.memory_mb > max(ledger.free_memory_mb, 0):
+            self.end(replica, reason, eviction, beneficiary)
+            return
+        live.level, live.keeps = level, keeps
+        # What moves to the host's memory takes its room there from the moment on in which it begins to move.
+        ledger.reserve(replica.key, replace(live.placement, memory_mb=keeps.memory_mb))
+        self.move(replica, machine.Event.SLEEP, reason, eviction, beneficiary)
 
     def end(
         self, replica: Replica, reason: str, eviction: Eviction | None = None, beneficiary: str | None = None
@@ -174,6 +198,7 @@ class Turn:
             del state.services[service.id]
             state.interested.pop(service.id, None)
             state.estimates.forget(service.id)
+            relate(state, service.spec, None)
             self._drop(first)
 
     def _drop(self, replica: Replica) -> None:
@@ -222,17 +247,33 @@ class Turn:
             service.verdict = reason
             self.actions.append(do.Explained(service.id, verdict, reason))
 
+    def want(self, service: ServiceState) -> None:
+        """Have a service run though no request waits for it; a no-op if it does."""
+        if service.id not in self.state.ready and service.wanted_since == math.inf and not self.state.closing:
+            service.wanted_since = self.now
+            self.state.interested[service.id] = None
+            self.state.arm(self.claim_at(service), service.id)
+
     # Timers
 
     def rearm_idle(self, service: ServiceState) -> None:
         """Have a service looked at when an idle replica of it has idled for its time."""
-        timeout_s = service.spec.idle_timeout_s
         for replica in service.in_state(State.READY, State.SLEEPING):
-            if (live := replica.live) is None:
-                continue
-            live.idle_armed = timeout_s is None or service.spec.pinned or not live.open
-            if timeout_s is not None and not live.open and not service.spec.pinned:
-                self.state.arm(live.last_used + timeout_s, service.id)
+            if replica.live is not None:
+                self.arm_idle(replica.live)
+
+    def arm_idle(self, live: Live) -> None:
+        """Have a replica's service looked at when the replica has idled for its time."""
+        service = live.replica.service
+        timeout_s = None if service.spec.pinned else service.spec.idle_timeout_s
+        live.idle_armed = timeout_s is None or not live.open
+        if timeout_s is not None and not live.open:
+            self.state.arm(live.last_used + timeout_s, service.id)
+
+    def watch_kept(self, service: ServiceState, rest_s: float = 0.0) -> None:
+        """Have a service that is to be kept running looked at when it may be started."""
+        if service.spec.min_replicas and not service.parked:
+            self.state.arm(max(service.retry_at, self.now + rest_s), service.id)
 
     def watch_wait(self, service: ServiceState) -> None:
         """Have a service looked at when its wait becomes a claim, or a waiter's time is over."""

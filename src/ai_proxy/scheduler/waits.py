@@ -23,13 +23,16 @@ def least_wait_s(state: SchedulerState, service: ServiceState, now: float) -> fl
         return 0.0
     required = (state.services.get(name) for name in service.spec.requires if name not in state.ready)
     first = max((least_wait_s(state, each, now) for each in required if each is not None), default=0.0)
-    return first + min((_until_ready_s(replica, now) for replica in service.replicas), default=0.0)
+    ways = [_until_ready_s(replica, now) for replica in service.replicas]
+    if len(service.replicas) < service.spec.max_replicas:
+        ways.append(_load_s(service))
+    return first + min(ways, default=0.0)
 
 
 def _until_ready_s(replica: Replica, now: float) -> float:
     """What is left of a start, or of waking up; all of it where it has not begun."""
     figures, live = replica.service.figures, replica.live
-    load_s = (figures.load_s or 0.0) * TRUST
+    load_s = _load_s(replica.service)
     if live is None:
         return load_s
     if live.level:
@@ -43,3 +46,7 @@ def _until_ready_s(replica: Replica, now: float) -> float:
             return load_s + (figures.stop_s or 0.0) * TRUST
         case _:
             return 0.0
+
+
+def _load_s(service: ServiceState) -> float:
+    return (service.figures.load_s or 0.0) * TRUST
