@@ -91,7 +91,7 @@ async def test_2_a_client_that_leaves_before_it_took_the_last_piece_has_left() -
         (connection,) = await connections(proxy.serving.state)
         connection.pause_writing()
         go_on.set()
-        await until(lambda: proxy.pool.idle)
+        await until(lambda: not proxy.pool.active)
         client.reset()
         await ended(proxy, Ending.CLIENT_GONE)
 

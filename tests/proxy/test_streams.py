@@ -178,6 +178,6 @@ async def test_nothing_is_lost_of_a_response_that_arrives_while_its_head_waits_f
         (line,) = lane.connections
         await until(lambda: line._exchange and line._exchange.status and not line._exchange._buffered)
         go_on.set()
-        await until(lambda: proxy.pool.idle)
+        await until(lambda: not proxy.pool.active)
         connection.resume_writing()
         assert (await client.answer()).body == b"data: 1\n\ndata: 2\n\n"

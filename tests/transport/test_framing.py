@@ -36,6 +36,12 @@ def test_other_connection_options_do_not(value: bytes) -> None:
     assert frame(200, [(b"Connection", value), (CL, b"1")]) == (Framing.LENGTH, 1, True)
 
 
+@pytest.mark.parametrize("value", [b"text/event-stream", b"Text/Event-Stream; charset=utf-8"])
+def test_after_an_event_stream_the_connection_is_not_used_again(value: bytes) -> None:
+    assert frame(200, [(b"content-type", value), (TE, b"chunked")]) == (Framing.CHUNKED, 0, False)
+    assert frame(200, [(b"content-type", b"text/plain"), (TE, b"chunked")]) == (Framing.CHUNKED, 0, True)
+
+
 def test_http_1_0_never_persists() -> None:
     assert frame(200, [(b"Connection", b"keep-alive"), (CL, b"1")], http10=True) == (Framing.LENGTH, 1, False)
 

@@ -26,6 +26,9 @@ def frame(
 ) -> tuple[Framing, int, bool]:
     """Decide framing, length and persistence of a response.
 
+    After an event stream a connection is not used again: llama.cpp's server closes it then, whatever its head has
+    said, and a request that meets the end is lost. Beside a stream, a new connection costs nothing.
+
     Args:
         status: The final status.
         headers: Raw fields in the order received.
@@ -50,7 +53,7 @@ def frame(
     chunked = False
     persistent = not http10
     for name, value in headers:
-        # Names are compared by size first: most fields are none of these three.
+        # Names are compared by size first: most fields are none of these four.
         size = len(name)
         if size == 14 and name.lower() == b"content-length":
             if length is not None:
@@ -62,6 +65,8 @@ def frame(
             chunked = True
         elif size == 10 and name.lower() == b"connection":
             persistent = persistent and b"close" not in [token.strip() for token in value.lower().split(b",")]
+        elif size == 12 and name.lower() == b"content-type":
+            persistent = persistent and not value.lower().startswith(b"text/event-stream")
     if chunked and length is not None:
         raise ProtocolError("Content-Length and Transfer-Encoding")
     if bodiless or status in {204, 304} or length == 0:
