@@ -112,7 +112,7 @@ class Scheduler:
         waiter = self._waiter(request)
         future: asyncio.Future[OpenGrant] = asyncio.get_running_loop().create_future()
         self._waiting[waiter.id] = (future, request)
-        arrived_at = self._wall_clock() - (waiter.since - request.since)
+        arrived_at = self._wall_clock() - max(waiter.since - request.since, 0.0)
         self._publish(RequestWaited(self._wall_clock(), request.id, request.service, arrived_at))
         self._step(do.Arrived(waiter))
         outcome = "left"
