@@ -18,6 +18,9 @@ from ai_proxy.scheduler.successors import Successors
 ABSENCE_S = 60.0
 """Regret is told for so long an absence."""
 
+_AGAIN_S, _AGAIN_SHARE = 1.0, 0.02
+"""A regret stands for this long, or for this share of the time since the last use: it changes as that time grows."""
+
 _UNKNOWN = Cost(reload_s=30.0, size_mb=16_384.0)
 _PRICE = 0.75
 _LEAST = 0.05
@@ -46,6 +49,8 @@ class Estimates:
             "recency": self._by_recency,
         }
         self._contest = Contest(self._experts)
+        # Regrets that were told, and until when they stand
+        self._told: dict[str, tuple[float, float]] = {}
 
     def __repr__(self) -> str:
         return f"<Estimates of {len(self._last_used)} services: {self._contest!r}, {self._rhythm!r}>"
@@ -58,11 +63,16 @@ class Estimates:
             now: When; not before any earlier use.
         """
         own, pulled = self._rhythm.rate(service, now), self._successors.rate(service, now)
+        leader = self._contest.leader
         if self._memory_mb > 0.0:
             self._contest.used(service, self._costs.get(service, _UNKNOWN), self._memory_mb, now)
         self._successors.used(service, now, own)
         self._rhythm.used(service, now, pulled)
         self._last_used[service] = now
+        if self._contest.leader != leader:
+            self._told.clear()
+        for changed, _ in ((service, 1.0), *self._successors.following(service)):
+            self._told.pop(changed, None)
 
     def regret(self, service: str, now: float) -> float:
         """Seconds of waiting, times weight, that a minute without the service is expected to cost.
@@ -71,10 +81,16 @@ class Estimates:
             service: Who might leave.
             now: The time; not before the last use.
         """
+        known = self._told.get(service)
+        if known is not None and now < known[0]:
+            return known[1]
         cost = self._costs.get(service, _UNKNOWN)
         worth = self._experts[self._contest.leader](service, now)
         margin = self._contest.margin * _PRICE
-        return max(worth - margin, worth * _LEAST) * cost.size_mb * ABSENCE_S
+        regret = max(worth - margin, worth * _LEAST) * cost.size_mb * ABSENCE_S
+        stands_s = max(_AGAIN_S, _AGAIN_SHARE * (now - self._last_used.get(service, now)))
+        self._told[service] = (now + stands_s, regret)
+        return regret
 
     def successors(self, service: str) -> Sequence[tuple[str, float]]:
         """Who is likely to be wanted within minutes of a use of the service, with the probability, likeliest first.
@@ -99,6 +115,7 @@ class Estimates:
         if known is not None and known.size_mb != cost.size_mb:
             self._contest.forget(service)
         self._sum_up(known, cost)
+        self._told.pop(service, None)
 
     def capacity(self, memory_mb: float) -> None:
         """Say how much room the services share.
@@ -119,6 +136,7 @@ class Estimates:
         self._rhythm.forget(service)
         self._successors.forget(service)
         self._contest.forget(service)
+        self._told.pop(service, None)
 
     def dump(self) -> object:
         """All that was learned, fit for JSON."""

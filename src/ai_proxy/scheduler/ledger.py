@@ -118,6 +118,11 @@ class Ledger:
         return holder in self._held
 
     @property
+    def holders(self) -> int:
+        """How many hold something."""
+        return len(self._held)
+
+    @property
     def held(self) -> dict[str, Placement]:
         """All reservations by holder; a copy."""
         return dict(self._held)

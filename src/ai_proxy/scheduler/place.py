@@ -37,7 +37,7 @@ def place(turn: Turn, interested: Iterable[ServiceState]) -> None:
         waiting.sort(key=lambda replica: _turn_of(turn, replica))
     state = turn.state
     promised: list[str] = []
-    plans = max(1, LOOKS // max(1, len(state.ledger)))
+    plans = max(1, LOOKS // max(1, state.ledger.holders))
     is_fresh = False
     try:
         for replica in waiting:

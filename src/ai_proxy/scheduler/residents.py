@@ -5,7 +5,7 @@ weighed for one start.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping
 
 from ai_proxy.devices import Placement
 from ai_proxy.scheduler.asks import Resident, Rung
@@ -35,6 +35,7 @@ class Residents(Mapping[str, Resident]):
         self.now = now
         self.resting_until = math.inf
         self._views: dict[str, Resident] = {}
+        self._is_complete = False
 
     def __repr__(self) -> str:
         return f"<Residents {len(self)} at {self.now:.3f}>"
@@ -47,6 +48,13 @@ class Residents(Mapping[str, Resident]):
             self._views[holder] = view
         return view
 
+    def items(self) -> ItemsView[str, Resident]:
+        """All of them, made once."""
+        if not self._is_complete:
+            self._views = {holder: self[holder] for holder in self}
+            self._is_complete = True
+        return self._views.items()
+
     def _waits_for(self, holder: str) -> str:
         replica = self.state.replicas.get(holder.removesuffix(PROMISED))
         return holder if replica is None else replica.service.id
@@ -55,7 +63,7 @@ class Residents(Mapping[str, Resident]):
         return iter(self.state.ledger.held)
 
     def __len__(self) -> int:
-        return len(self.state.ledger.held)
+        return self.state.ledger.holders
 
     def rests(self, live: Live) -> bool:
         """Whether a replica came so recently that it would be a waste to have it leave."""

@@ -1,0 +1,104 @@
+"""What the core costs where services swap: every start needs another to leave, its stop, its launch, its readiness.
+
+Time is that of the process, which the neighbours on a busy machine change least. `extra_info` has what counts: grants
+and steps a second, and how long the longest steps hold the loop.
+"""
+
+import gc
+import random
+import time
+from collections import deque
+from itertools import accumulate
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+from tests.scheduler.fleets import gpus
+
+from ai_proxy.runtimes.base import Instance
+from ai_proxy.scheduler import core
+from ai_proxy.scheduler import messages as do
+from ai_proxy.scheduler.ledger import Demand, Ledger
+from ai_proxy.scheduler.spec import ServiceSpec
+from ai_proxy.scheduler.state import SchedulerState, Waiter
+from ai_proxy.services.machine import Action, Event
+
+GRANTS = 1500
+CROWD = 8
+"""Requests that wait for one start."""
+
+REPORTS = {Action.LAUNCH: Event.LAUNCHED, Action.PROBE: Event.HEALTHY, Action.STOP: Event.GONE}
+
+
+class Storm:
+    """Services that are asked for at random, three of which fit on a device; what is started is ready at once."""
+
+    def __init__(self, services: int, devices: int) -> None:
+        self.state = SchedulerState(Ledger(gpus(*[24_000] * devices), 0))
+        self.names = [f"s{number}" for number in range(services)]
+        self.odds = list(accumulate(1 / (rank + 1) ** 0.6 for rank in range(services)))
+        self.draws = random.Random(1)  # which service comes next guards nothing
+        self.now = 1.0
+        self.granted = 0
+        self.asked = 0
+        self.steps_s: list[float] = []
+        for name in self.names:
+            core.step(self.state, 0.0, do.Configured(ServiceSpec(name, Demand(1, vram_mb=8_000))))
+
+    def blow(self, grants: int, crowd: int) -> None:
+        """Let clients come in crowds until so many of them had to wait and got their grants."""
+        until = self.granted + grants
+        while self.granted < until:
+            (name,) = self.draws.choices(self.names, cum_weights=self.odds)
+            self.now += 1.0
+            if (live := self.state.ready.get(name)) is not None:
+                live.last_used = self.now
+                continue
+            self._settle([self._arrival(name) for _ in range(crowd)])
+
+    def _arrival(self, name: str) -> do.Event:
+        self.asked += 1
+        return do.Arrived(Waiter(self.asked, name, self.now, self.now + 600.0))
+
+    def _settle(self, events: list[do.Event]) -> None:
+        ahead = deque(events)
+        while ahead:
+            event = ahead.popleft()
+            began = time.process_time()
+            actions = core.step(self.state, self.now, event)
+            self.steps_s.append(time.process_time() - began)
+            for action in actions:
+                if isinstance(action, do.Admit):
+                    self.granted += 1
+                    action.live.open -= 1
+                    action.live.last_used = self.now
+                elif isinstance(action, do.Run) and (report := REPORTS.get(action.action)) is not None:
+                    instance = Instance("i", action.replica, "127.0.0.1", 1) if report is Event.LAUNCHED else None
+                    ahead.append(do.Reported(action.replica, report, instance))
+
+
+@pytest.mark.parametrize("crowd", [1, CROWD], ids=["one waits", "a crowd waits"])
+@pytest.mark.parametrize(
+    ("services", "devices"),
+    [(10, 1), (100, 1), (100, 8), (1000, 1), (1000, 8), (1000, 256)],
+    ids=lambda size: f"{size}",
+)
+def test_swap_storm(benchmark: BenchmarkFixture, services: int, devices: int, crowd: int) -> None:
+    storm = Storm(services, devices)
+    storm.blow(min(services, 6 * devices), 1)
+    storm.steps_s.clear()
+    grants = GRANTS if devices < 256 or crowd > 1 else 200
+    gc.collect()
+    gc.freeze()  # as the proxy does once it is up
+    before = storm.granted
+
+    benchmark.pedantic(storm.blow, args=(grants, crowd), rounds=1)  # type: ignore[no-untyped-call]  # untyped plugin
+
+    gc.unfreeze()
+    steps_s, spent_s = sorted(storm.steps_s), sum(storm.steps_s)
+    benchmark.extra_info |= {
+        "grants_per_s": round((storm.granted - before) / spent_s),
+        "steps_per_s": round(len(steps_s) / spent_s),
+        "step_p50_us": round(steps_s[len(steps_s) // 2] * 1e6),
+        "step_p99_us": round(steps_s[len(steps_s) * 99 // 100] * 1e6),
+        "step_max_us": round(steps_s[-1] * 1e6),
+    }
