@@ -43,6 +43,7 @@ from ai_proxy.routing.table import RouteTable
 from ai_proxy.runtimes.base import Runtime
 from ai_proxy.runtimes.external import ExternalRuntime
 from ai_proxy.runtimes.process.runtime import ProcessRuntime
+from ai_proxy.scheduler.estimates import Estimates
 from ai_proxy.scheduler.ledger import Ledger
 from ai_proxy.scheduler.scheduler import Scheduler
 from ai_proxy.scheduler.state import SchedulerState, Settings
@@ -69,6 +70,10 @@ MODEL_STATES = {
 FOLLOW_RETRY_S = 60.0
 MAX_CONNECTIONS = 16_384
 GC_THRESHOLD = 50_000
+
+
+USES = "uses"
+"""The name under which it is kept what was learned of when services are used."""
 
 
 class System:
@@ -104,8 +109,9 @@ class System:
         self.metrics = Metrics(config.services)
         self.bus.listen(Journal(self.metrics).write)
         self.pool = Pool(limits=Limits(max_connections=MAX_CONNECTIONS))
+        self._estimates = Estimates(sum(device.vram_mb for device in inventory.devices))
         self.scheduler = Scheduler(
-            SchedulerState(_ledger(config, inventory), _settings(config)),
+            SchedulerState(_ledger(config, inventory), _settings(config), estimates=self._estimates),
             self.bus,
             clock=self.clock,
             wall_clock=time.time,
@@ -146,9 +152,19 @@ class System:
 
     def start(self) -> None:
         """Take the services under control and follow the config file."""
+        self._remember_uses()
         self.plane.boot(self._former_runtimes())
         self._monitor.start()
         self._own(self._follow_config(), "follow config")
+
+    def _remember_uses(self) -> None:
+        """Go on from what former lives have learned of when services are used, and leave that to the next one."""
+        if (memo := self.learned.memo(USES)) is not None:
+            try:
+                self._estimates.load(memo, self.clock())
+            except ValueError as error:
+                logger.warning("What was learned of the services' uses can't be read, and is learned anew: {}", error)
+        self.learned.keep(USES, self._estimates.dump)
 
     async def aclose(self) -> None:
         """End everything, replicas included that are not to be kept."""
