@@ -12,7 +12,8 @@ from ai_proxy.config.sharing import SchedulingConfig
 from ai_proxy.devices import Device
 from ai_proxy.scheduler.ledger import Demand
 from ai_proxy.scheduler.spec import ServiceSpec
-from ai_proxy.sim.model import EngineModel, Fleet, assumed_ready_s, settings_of
+from ai_proxy.scheduler.terms import settings_of
+from ai_proxy.sim.model import EngineModel, Fleet, assumed_ready_s
 from ai_proxy.sim.recorded import read_rows
 from ai_proxy.sim.simulate import simulate
 from ai_proxy.sim.traces import GENERATORS, Request, sessions

@@ -44,9 +44,9 @@ from ai_proxy.runtimes.base import Runtime
 from ai_proxy.runtimes.external import ExternalRuntime
 from ai_proxy.runtimes.process.runtime import ProcessRuntime
 from ai_proxy.scheduler.estimates import Estimates
-from ai_proxy.scheduler.ledger import Ledger
 from ai_proxy.scheduler.scheduler import Scheduler
-from ai_proxy.scheduler.state import SchedulerState, Settings
+from ai_proxy.scheduler.state import SchedulerState
+from ai_proxy.scheduler.terms import ledger_of, settings_of
 from ai_proxy.services.machine import State
 from ai_proxy.services.probe import Probe
 from ai_proxy.transport.limits import Limits
@@ -110,8 +110,9 @@ class System:
         self.bus.listen(Journal(self.metrics).write)
         self.pool = Pool(limits=Limits(max_connections=MAX_CONNECTIONS))
         self._estimates = Estimates(sum(device.vram_mb for device in inventory.devices))
+        ledger = ledger_of(config, inventory.devices, inventory.memory_mb)
         self.scheduler = Scheduler(
-            SchedulerState(_ledger(config, inventory), _settings(config), estimates=self._estimates),
+            SchedulerState(ledger, settings_of(config.scheduling), estimates=self._estimates),
             self.bus,
             clock=self.clock,
             wall_clock=time.time,
@@ -236,7 +237,7 @@ class System:
 
     def _on_config(self, config: Config) -> None:
         self.metrics.configure(config.services)
-        self.scheduler.tune(_settings(config))
+        self.scheduler.tune(settings_of(config.scheduling))
         self.proxy.configure(config, RouteTable(config))
 
     def _own(self, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -370,20 +371,6 @@ def create_app() -> App:
         await root(scope, receive, send)
 
     return app
-
-
-def _ledger(config: Config, inventory: Inventory) -> Ledger:
-    return Ledger(
-        inventory.devices,
-        inventory.memory_mb,
-        headroom_mb=config.scheduling.headroom_mb,
-        capacities=config.capacities,
-    )
-
-
-def _settings(config: Config) -> Settings:
-    said = config.scheduling
-    return Settings(said.claim_after_s, said.max_queue, said.min_residency_s, said.max_request_s)
 
 
 def _is_management(path: str) -> bool:

@@ -180,4 +180,9 @@ class Successors:
             pulls = self._pulls.setdefault(other, {})
             pulls[service] = (now, link)
             if len(pulls) > _PULLS:
-                del pulls[min(pulls, key=lambda name, pulls=pulls: pulls[name][0])]
+                del pulls[min(pulls.items(), key=_came)[0]]
+
+
+def _came(pull: tuple[str, tuple[float, _Link]]) -> float:
+    """When a pull began."""
+    return pull[1][0]

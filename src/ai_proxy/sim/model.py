@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from ai_proxy.config.models import Config, RuntimeKind
-from ai_proxy.config.sharing import SchedulingConfig
 from ai_proxy.devices import Device
 from ai_proxy.scheduler.figures import Figures, with_learned
 from ai_proxy.scheduler.spec import UNLIMITED, ServiceSpec, spec_of
 from ai_proxy.scheduler.state import Settings
+from ai_proxy.scheduler.terms import settings_of
 from ai_proxy.services.machine import Action
 
 START_S = 3.0
@@ -178,13 +178,6 @@ def _engine(size_mb: int, seen: Figures, given_s: float | None) -> EngineModel:
     if seen.load_s is not None:
         return EngineModel(size_mb, seen.load_s, stop_s, source=Source.LEARNED)
     return EngineModel(size_mb, assumed_ready_s(size_mb), stop_s)
-
-
-def settings_of(scheduling: SchedulingConfig) -> Settings:
-    """How waiting requests are treated."""
-    return Settings(
-        scheduling.claim_after_s, scheduling.max_queue, scheduling.min_residency_s, scheduling.max_request_s
-    )
 
 
 def size_of(spec: ServiceSpec, devices: Iterable[Device]) -> int:
