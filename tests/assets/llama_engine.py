@@ -22,7 +22,8 @@ def main() -> None:
     params.model_alias = {options.alias}
     params.hostnames = ["0.0.0.0"]
     params.port = options.port
-    params.n_ctx, params.n_parallel, params.cpuparams.n_threads = 2048, 2, 2
+    # One thread: engines that share a machine with as many threads as it has cores spin in each other's way.
+    params.n_ctx, params.n_parallel, params.cpuparams.n_threads = 2048, 2, 1
     params.warmup = params.fit_params = params.ui = False
     params.endpoint_slots = params.endpoint_metrics = True
     params.verbosity = 0
