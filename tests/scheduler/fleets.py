@@ -47,9 +47,11 @@ class Occupant:
     rungs: Sequence[Rung] = (Rung(0, Placement(), 1.0),)
     along: tuple[str, ...] = ()
     service: str = ""
+    floor: float = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "service", self.service or self.holder)
+        object.__setattr__(self, "floor", min(rung.regret for rung in self.rungs))
 
 
 @dataclass(frozen=True, slots=True)

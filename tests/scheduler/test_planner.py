@@ -124,10 +124,11 @@ def test_no_other_choice_has_less_regret(crowd: Crowd, ask: Ask) -> None:
 @pytest.mark.slow
 @given(crowds(), asks())
 @settings(deadline=None)
-def test_refuses_exactly_what_would_not_fit_beside_the_pinned_alone(crowd: Crowd, ask: Ask) -> None:
-    pinned = [h for h, resident in crowd.residents.items() if resident.pinned and not resident.leaving]
-    alone = crowd.ledger.with_only(pinned)
-    never = bool(rivals(crowd, ask) & set(pinned)) or alone.fit(ask.demand) is None
+def test_refuses_exactly_what_would_not_fit_beside_the_pinned_and_the_required_alone(crowd: Crowd, ask: Ask) -> None:
+    residents = crowd.residents.items()
+    staying = [h for h, each in residents if not each.leaving and (each.pinned or each.service in ask.requires)]
+    alone = crowd.ledger.with_only(staying)
+    never = bool(rivals(crowd, ask) & set(staying)) or alone.fit(ask.demand) is None
     assert isinstance(planned(crowd, ask), Refuse) == never
 
 

@@ -26,6 +26,8 @@ class There:
     priority: int = 0
     along: tuple[str, ...] = ()
 
+    floor: float = 0.0
+
     @property
     def service(self) -> str:
         return self.holder

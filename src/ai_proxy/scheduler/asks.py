@@ -58,6 +58,10 @@ class Resident(Protocol):
         """Its service's; it leaves for none of a lower one."""
 
     @property
+    def floor(self) -> float:
+        """None of its rungs has less regret than this; cheap to find, as it is asked of everybody."""
+
+    @property
     def rungs(self) -> Sequence[Rung]:
         """The ways in which it gives room, cheapest first; to stop (level 0) is always one of them."""
 

@@ -41,7 +41,7 @@ class Leavers:
         candidates: Holders that may be asked.
 
     Attributes:
-        candidates: Holders that may be asked, unless they bring along one that may not.
+        candidates: Who may be asked, by holder, unless they bring along one that may not be.
         must: Holders that have to leave whatever else happens, as their services are in conflict.
         shared: What is missing of host memory and of named resources; negative where there is some to spare.
         hopeless: Those in conflict can't all leave, or not even all candidates have enough of what devices share.
@@ -53,7 +53,8 @@ class Leavers:
         self._ask = ask
         self._ledger = ledger
         self._residents = residents
-        self.candidates = dict.fromkeys(candidates)
+        everybody = dict(residents.items())
+        self.candidates = {holder: everybody[holder] for holder in candidates}
         self._spared = ask.requires | {ask.service}
         self._known: dict[str, Leaver | None] = {}
         self._having: dict[str, list[Leaver]] = {}

@@ -160,6 +160,10 @@ class Ledger:
         """Who is on a device, with what it is charged there in MiB; to be read only."""
         return self._books[uuid].charges
 
+    def spread(self, holder: str) -> int:
+        """On how many devices a holder is charged."""
+        return len(self._charged[holder])
+
     def reserve(self, holder: str, placement: Placement) -> None:
         """Note what a holder has; a second note replaces the first and what was measured under it."""
         self.release(holder)

@@ -119,10 +119,11 @@ def plan(ask: Ask, ledger: Ledger, residents: Mapping[str, Resident], *, choose:
         if placement is not None:
             return Wait(reasons.soon(placement, leaving), placement)
     # 3
+    held, priority = rest.held, ask.priority
     candidates = [
         holder
         for holder, resident in residents.items()
-        if resident.idle and not resident.pinned and resident.priority <= ask.priority and holder in rest
+        if resident.idle and resident.priority <= priority and not resident.pinned and holder in held
     ]
     if candidates and (choice := choose(ask, rest, residents, candidates)) is not None:
         room = vacated(rest, choice.victims)

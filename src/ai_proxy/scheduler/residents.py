@@ -51,7 +51,11 @@ class Residents(Mapping[str, Resident]):
     def items(self) -> ItemsView[str, Resident]:
         """All of them, made once."""
         if not self._is_complete:
-            self._views = {holder: self[holder] for holder in self}
+            replicas = self.state.replicas
+            self._views = {
+                holder: self[holder] if (replica := replicas.get(holder)) is None else _View(self, replica)
+                for holder in self
+            }
             self._is_complete = True
         return self._views.items()
 
@@ -67,7 +71,7 @@ class Residents(Mapping[str, Resident]):
 
     def rests(self, live: Live) -> bool:
         """Whether a replica came so recently that it would be a waste to have it leave."""
-        if live.ready_at is None:
+        if live.ready_at is None or live.ready_at + self.state.settings.min_residency_s <= self.now:
             return False
         until = live.ready_at + min(self.state.settings.min_residency_s, live.ready_at - live.placed_at)
         if until > self.now:
@@ -88,6 +92,7 @@ class Promised:
     leaving = False
     priority = 0
     placement = Placement()
+    floor = 0.0
     rungs: tuple[Rung, ...] = ()
     along: tuple[str, ...] = ()
 
@@ -100,41 +105,54 @@ class Promised:
 
 
 class _View:
-    """A replica as a resident; `planner.Resident` says what each attribute means."""
+    """A replica as a resident; `planner.Resident` says what each attribute means.
 
-    __slots__ = ("_replica", "_residents", "holder", "priority", "service")
+    One is made of every replica for each plan: it is cheap to make, and what all of them are asked is cheap to tell.
+    """
+
+    __slots__ = ("_replica", "_residents", "leaving")
 
     def __init__(self, residents: Residents, replica: Replica) -> None:
         self._residents = residents
         self._replica = replica
-        self.holder = replica.key
-        spec = replica.service.spec
-        self.service = spec.id
-        self.priority = spec.priority
+        state = replica.state
+        self.leaving = state is not State.READY and _is_leaving(replica)
 
     def __repr__(self) -> str:
         return f"<View of {self._replica!r}>"
+
+    @property
+    def holder(self) -> str:
+        return self._replica.key
+
+    @property
+    def service(self) -> str:
+        return self._replica.service.spec.id
+
+    @property
+    def priority(self) -> int:
+        return self._replica.service.spec.priority
 
     @property
     def placement(self) -> Placement:
         return self._residents.state.ledger.placement(self.holder)
 
     @property
-    def leaving(self) -> bool:
-        replica = self._replica
-        return replica.state in {State.DRAINING, State.STOPPING} or (
-            replica.state is State.SLEEPING and replica.live is not None and not replica.live.slept
-        )
-
-    @property
     def idle(self) -> bool:
         """Neither at work itself, nor needed by one that requires it and works or waits."""
         replica, residents = self._replica, self._residents
-        if self.service in residents.state.dependents and self._is_needed():
+        if replica.state is State.READY:
+            live = replica.live
+            if live is None or not live.is_idle:
+                return False
+        elif replica.state is State.SLEEPING and not replica.waking:
+            live = None
+        else:
             return False
-        if replica.state is State.SLEEPING:
-            return not replica.waking
-        return replica.is_idle and replica.live is not None and not residents.rests(replica.live)
+        dependents = residents.state.dependents
+        if dependents and self.service in dependents and self._is_needed():
+            return False
+        return live is None or not residents.rests(live)
 
     def _is_needed(self) -> bool:
         service, state = self._replica.service, self._residents.state
@@ -143,7 +161,8 @@ class _View:
 
     @property
     def pinned(self) -> bool:
-        return is_pinned(self._residents.state, self._replica)
+        spec, state = self._replica.service.spec, self._residents.state
+        return bool(spec.pinned or spec.min_replicas or state.dependents) and is_pinned(state, self._replica)
 
     @property
     def along(self) -> tuple[str, ...]:
@@ -158,15 +177,32 @@ class _View:
 
     @property
     def rungs(self) -> tuple[Rung, ...]:
-        residents = self._residents
-        return _rungs(self._replica, residents.state.estimates.regret(self.service, residents.now))
+        return _rungs(self._replica, self._regret)
+
+    @property
+    def floor(self) -> float:
+        naps = self._replica.service.spec.naps
+        return (
+            self._regret * min(1.0, *[_wake_share(self._replica, nap.level) for nap in naps]) if naps else self._regret
+        )
+
+    @property
+    def _regret(self) -> float:
+        """What its stop costs: whoever has copies that stay is missed the less."""
+        residents, service = self._residents, self._replica.service
+        regret = residents.state.estimates.regret(service.spec.id, residents.now)
+        return regret if len(service.replicas) == 1 else regret / (len(service.in_state(State.READY)) or 1)
+
+
+def _is_leaving(replica: Replica) -> bool:
+    return replica.state in {State.DRAINING, State.STOPPING} or (
+        replica.state is State.SLEEPING and replica.live is not None and not replica.live.slept
+    )
 
 
 def _rungs(replica: Replica, regret: float) -> tuple[Rung, ...]:
     """The ways in which a replica can make room, the one with the least regret first."""
     service, live = replica.service, replica.live
-    if len(service.replicas) > 1:
-        regret /= len(service.in_state(State.READY)) or 1
     stop = Rung(0, _NOTHING, regret)
     if not service.spec.naps or live is None or replica.state is not State.READY:
         return (stop,)

@@ -1,11 +1,12 @@
 """Sites: the devices on which room could be made for one ask, and what that costs at least on each.
 
-Pure. They come cheapest first. A bound that takes little to find says which to look at; what it really costs is
-found out only for those that come first by it.
+Pure. They come cheapest first. Each is looked at in three steps, and only those that come first by the last one go
+through the next: a floor that takes next to nothing to find, a bound, and what it really costs.
 """
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from enum import IntEnum
 from heapq import heapify, heappop, heappush
 from math import inf
 
@@ -19,6 +20,14 @@ EACH = 1e-6
 """What a victim costs beside its regret, in seconds: of two choices that are missed as little, the smaller."""
 
 
+class Known(IntEnum):
+    """What was found out of a site."""
+
+    FLOOR = 0
+    BOUND = 1
+    ALL = 2
+
+
 @dataclass(slots=True)
 class Site:
     """A device in question.
@@ -28,14 +37,14 @@ class Site:
         short: What is missing on it: MiB, or the leaving of so many holders for an ask that takes it as a whole.
         bound: It costs at least so much.
         ways: The cheapest way to make the room here alone, by holder; None if it is not known.
-        settled: Nothing more is to be found out.
+        known: What was found out.
     """
 
     uuid: str
     short: int
     bound: float = 0.0
     ways: dict[str, Rung] | None = None
-    settled: bool = False
+    known: Known = Known.FLOOR
 
 
 class Sites:
@@ -68,19 +77,20 @@ class Sites:
         heapify(self._ahead)
 
     def __repr__(self) -> str:
-        return f"<Sites for {self._ask.service}: {len(self)}, {len(self._sorted)} in order>"
+        return f"<Sites for {self._ask.service}: {len(self._sorted)} in order, at most {len(self._ahead)} more>"
 
-    def __len__(self) -> int:
-        return len(self._sorted) + len(self._ahead)
-
-    def at(self, place: int) -> Site:
-        """The site at a place of the order."""
+    def at(self, place: int, *, below: float = inf) -> Site | None:
+        """The site at a place of the order; None if there are fewer, or it does not cost less than `below`."""
         while len(self._sorted) <= place:
+            if not self._ahead or self._ahead[0][0] >= below:
+                return None
             _, number, site = heappop(self._ahead)
-            if site.settled or self.nodes <= 0:
+            if site.known is Known.ALL or (site.known is Known.BOUND and self.nodes <= 0):
                 self._sorted.append(site)
-            else:
+            elif site.known is Known.BOUND:
                 self._settle(site)
+                heappush(self._ahead, (site.bound, number, site))
+            elif self._look_at(site):
                 heappush(self._ahead, (site.bound, number, site))
         return self._sorted[place]
 
@@ -94,13 +104,23 @@ class Sites:
         return [(device.uuid, needed_mb - ledger.free_mb(device)) for device in devices]
 
     def _site(self, uuid: str, short: int) -> Site | None:
-        """A device on which so much is missing; None if it can't be had."""
+        """A device on which so much is missing; None if it can't be had by the leaving of all that may be asked."""
         if short <= 0:
-            return Site(uuid, short, ways={}, settled=True)
-        charges, leavers, whole = self._ledger.holders_on(uuid), self._leavers, self._whole
-        candidates = leavers.candidates
-        if sum([1 if whole else charged for holder, charged in charges.items() if holder in candidates]) < short:
+            return Site(uuid, short, ways={}, known=Known.ALL)
+        charges, candidates = self._ledger.holders_on(uuid), self._leavers.candidates
+        having = [holder for holder in charges if holder in candidates]
+        if (len(having) if self._whole else sum([charges[holder] for holder in having])) < short:
             return None
+        floors = [candidates[holder].floor + EACH for holder in having]
+        if not self._unshared:
+            floors = [floor * self._share(holder) for floor, holder in zip(floors, having, strict=True)]
+        return Site(uuid, short, min(floors))
+
+    def _look_at(self, site: Site) -> bool:
+        """Find what a device costs at least from all that can be done by each holder; can it be had?"""
+        site.known = Known.BOUND
+        uuid, short = site.uuid, site.short
+        charges, leavers, whole = self._ledger.holders_on(uuid), self._leavers, self._whole
         offers: list[tuple[float, int]] = []
         reach, alone, only = 0, inf, None
         for holder, charged in charges.items():
@@ -120,17 +140,17 @@ class Sites:
                 offers.append((least, most))
                 reach += most
         if reach < short:
-            return None
-        bound = _bound(offers, short, alone)
-        if only is not None and bound >= alone:
-            return Site(uuid, short, bound, dict([only]), settled=True)
-        return Site(uuid, short, bound)
+            return False
+        site.bound = max(site.bound, _bound(offers, short, alone))
+        if only is not None and site.bound >= alone:
+            site.known, site.ways = Known.ALL, dict([only])
+        return True
 
     def _share(self, holder: str) -> float:
         """The part of its cost that a holder costs each device that it is on."""
         if holder in self._leavers.must:
             return 0.0
-        return 1.0 if self._ask.demand.gpus == 1 else 1 / len(self._ledger.placement(holder).devices)
+        return 1.0 if self._ask.demand.gpus == 1 else 1 / self._ledger.spread(holder)
 
     def _ways(self, holder: str, uuid: str) -> list[tuple[Rung, float, int]]:
         """The ways of a holder to give room on a device: what each costs this device, and what it frees of it."""
@@ -143,7 +163,7 @@ class Sites:
 
     def _settle(self, site: Site) -> None:
         """Find the cheapest way to make the room on a device, as if it were the only one and nothing were shared."""
-        site.settled = True
+        site.known = Known.ALL
         holders = {
             holder: ways for holder in self._ledger.holders_on(site.uuid) if (ways := self._ways(holder, site.uuid))
         }

@@ -108,11 +108,7 @@ class _Room:
     def choose(self) -> Choice | None:
         """Choose who gives room; None if there is not enough."""
         sites = self._sites
-        if len(sites) < self._gpus:
-            return None
-        for bound, chosen in _sets(sites, self._gpus):
-            if bound >= self._best - TRIFLE:
-                break
+        for bound, chosen in self._sets(self._gpus):
             if sites.nodes <= 0 and self._found is not None:
                 self._exact = False
                 break
@@ -126,6 +122,26 @@ class _Room:
         found = sorted(self._found.items(), key=lambda item: (item[1].regret, item[0]))
         victims = tuple([Victim(holder, rung.level, rung.keeps) for holder, rung in found])
         return Choice(victims, sum([rung.regret for _, rung in found]), self._exact)
+
+    def _sets(self, size: int) -> Iterator[tuple[float, list[Site]]]:
+        """All sets of so many sites with what each costs at least, the cheapest first, while they beat the best."""
+        sites = self._sites
+        first = [site for place in range(size) if (site := sites.at(place)) is not None]
+        ahead = [(sum([site.bound for site in first]), tuple(range(size)), first)] if len(first) == size else []
+        seen = {tuple(range(size))}
+        while ahead:
+            bound, places, chosen = heappop(ahead)
+            if bound >= self._best - TRIFLE:
+                return
+            yield bound, chosen
+            for index, place in enumerate(places):
+                following = (*places[:index], place + 1, *places[index + 1 :])
+                if place + 1 in places or following in seen:
+                    continue
+                seen.add(following)
+                others = sum([site.bound for site in chosen if site is not chosen[index]])
+                if (site := sites.at(place + 1, below=self._best - TRIFLE - others)) is not None:
+                    heappush(ahead, (others + site.bound, following, [*chosen[:index], site, *chosen[index + 1 :]]))
 
     def _apart(self, sites: Sequence[Site], bound: float) -> dict[str, Rung] | None:
         """What is cheapest for each of these devices alone, if that is all there is to it: nothing can cost less."""
@@ -163,23 +179,3 @@ class _Room:
         if cover is not None:
             self._best = cover.cost
             self._found = {found[index].holder: found[index].rungs[way] for index, way in cover.chosen.items()}
-
-
-def _sets(sites: Sites, size: int) -> Iterator[tuple[float, list[Site]]]:
-    """All sets of so many sites with what each costs at least, the cheapest first."""
-
-    def entry(places: tuple[int, ...]) -> tuple[float, tuple[int, ...]]:
-        return sum([sites.at(place).bound for place in places]), places
-
-    first = tuple(range(size))
-    ahead = [entry(first)]
-    seen = {first}
-    while ahead:
-        bound, places = heappop(ahead)
-        yield bound, [sites.at(place) for place in places]
-        for index, place in enumerate(places):
-            beyond = places[index + 1] if index + 1 < size else len(sites)
-            following = (*places[:index], place + 1, *places[index + 1 :])
-            if place + 1 < beyond and following not in seen:
-                seen.add(following)
-                heappush(ahead, entry(following))
