@@ -79,3 +79,37 @@ def test_a_service_that_was_forgotten_is_as_one_never_seen() -> None:
 
     assert estimates.regret("b", 1000.0) == estimates.regret("never seen", 1000.0)
     assert all(other != "b" for other, _ in estimates.successors("a"))
+
+
+def test_a_crowd_that_comes_together_is_one_use() -> None:
+    crowd, one = fleet("a"), fleet("a")
+    one.used("a", 0.0)
+    for number in range(50):
+        crowd.used("a", number / 60)
+
+    assert crowd.regret("a", 600.0) == one.regret("a", 600.0)
+
+
+def test_where_nothing_but_popularity_counts_the_popular_are_kept() -> None:
+    """Draws without memory: after a while the estimates follow an expert that looks at the long run."""
+    names = [f"s{number}" for number in range(12)]
+    estimates = fleet(*names, memory_mb=40_000)
+    dice = Random(2)
+    shares = [1 / (rank + 1) for rank in range(12)]
+    now = 0.0
+    for service in dice.choices(names, shares, k=4_000):
+        now += dice.expovariate(0.05)
+        estimates.used(service, now)
+
+    order = sorted(names, key=lambda service: estimates.regret(service, now + 30), reverse=True)
+
+    assert set(order[:3]) <= set(names[:4])
+
+
+def test_it_can_be_told_how_much_room_there_is_later() -> None:
+    estimates = fleet("a", "b")
+    estimates.capacity(8_000)
+    for now in range(0, 1_000, 10):
+        estimates.used("a" if now % 20 else "b", float(now))
+
+    assert estimates.regret("a", 1_000.0) > 0

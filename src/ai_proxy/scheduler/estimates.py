@@ -21,9 +21,14 @@ ABSENCE_S = 60.0
 _AGAIN_S, _AGAIN_SHARE = 1.0, 0.02
 """A regret stands for this long, or for this share of the time since the last use: it changes as that time grows."""
 
+TOGETHER_S = 1.0
+"""Uses closer together than this are one: those that come while nobody is there come in crowds."""
+
 _UNKNOWN = Cost(reload_s=30.0, size_mb=16_384.0)
 _PRICE = 0.75
+"""Memory that is freed beyond the need is worth this part of what the last victim was worth to its memory."""
 _LEAST = 0.05
+"""But nobody's regret falls below this part of what it would be otherwise, so that the order stays."""
 
 
 class Estimates:
@@ -62,6 +67,8 @@ class Estimates:
             service: Who.
             now: When; not before any earlier use.
         """
+        if now - self._last_used.get(service, -inf) < TOGETHER_S:
+            return
         own, pulled = self._rhythm.rate(service, now), self._successors.rate(service, now)
         leader = self._contest.leader
         if self._memory_mb > 0.0:
@@ -71,7 +78,7 @@ class Estimates:
         self._last_used[service] = now
         if self._contest.leader != leader:
             self._told.clear()
-        for changed, _ in ((service, 1.0), *self._successors.following(service)):
+        for changed in (service, *self._successors.linked(service)):
             self._told.pop(changed, None)
 
     def regret(self, service: str, now: float) -> float:
@@ -88,7 +95,9 @@ class Estimates:
         worth = self._experts[self._contest.leader](service, now)
         margin = self._contest.margin * _PRICE
         regret = max(worth - margin, worth * _LEAST) * cost.size_mb * ABSENCE_S
-        stands_s = max(_AGAIN_S, _AGAIN_SHARE * (now - self._last_used.get(service, now)))
+        stands_s = _AGAIN_S
+        if not self._successors.pulls(service, now):
+            stands_s = max(_AGAIN_S, _AGAIN_SHARE * (now - self._last_used.get(service, now)))
         self._told[service] = (now + stands_s, regret)
         return regret
 
@@ -158,6 +167,7 @@ class Estimates:
         self._successors.load(told.links)
         self._contest.load(told.saved, told.squares, now)
         self._last_used = {service: now - pace.age_s for service, pace in told.rhythm.paces.items()}
+        self._told.clear()
 
     def _sum_up(self, less: Cost | None, more: Cost | None) -> None:
         for cost, sign in ((less, -1.0), (more, 1.0)):

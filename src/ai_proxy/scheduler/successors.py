@@ -6,6 +6,7 @@ took; a use of B is credited to a link by the link's part in the rate at which B
 """
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import exp
 
@@ -82,6 +83,24 @@ class Successors:
             if now - at < WINDOW_S:
                 rate += link.rate(now - at)
         return rate
+
+    def pulls(self, service: str, now: float) -> bool:
+        """Whether anybody was used lately after whom the service is used, and it was not since.
+
+        Args:
+            service: Of whom.
+            now: The time.
+        """
+        pulls = self._pulls.get(service)
+        return pulls is not None and any(now - at < WINDOW_S for at, _ in pulls.values())
+
+    def linked(self, service: str) -> Iterable[str]:
+        """Whose rates a use of the service changes.
+
+        Args:
+            service: Who was used.
+        """
+        return self._links.get(service, ())
 
     def following(self, service: str) -> list[tuple[str, float]]:
         """Who is used soon after a use of the service, with the probability, the likeliest first.
