@@ -135,8 +135,8 @@ def _why_not(turn: Turn, service: ServiceState, waiter: Waiter) -> CannotServe |
         return NotReady(message, service=service.id, retry_after_s=wait_s or BUSY_RETRY_S)
     if wait_s > waiter.deadline - turn.now:
         message = (
-            f"{service.id} takes about {wait_s:.0f} s to be ready, and the request may wait for only "
-            f"{waiter.deadline - turn.now:.0f} s"
+            f"{service.id} takes about {wait_s:.2g} s to be ready, and the request may wait for only "
+            f"{waiter.deadline - turn.now:.2g} s"
         )
         return TooLate(message, service=service.id, retry_after_s=wait_s)
     return None
@@ -191,7 +191,7 @@ def _remove(turn: Turn, service: ServiceState) -> None:
     service.wanted_since = math.inf
     turn.reject_all(service, Draining(f"{service.id} was removed from the config"), None)
     for replica in list(service.replicas):
-        turn.retire(replica, "removed from the config")
+        turn.retire(replica, "given back" if service.spec.lease else "removed from the config")
         turn.forget(replica)
 
 
