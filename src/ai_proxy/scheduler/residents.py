@@ -177,16 +177,16 @@ class _View:
 
     @property
     def rungs(self) -> tuple[Rung, ...]:
-        return _rungs(self._replica, self._regret)
+        return _rungs(self._replica, self._regret())
 
     @property
     def floor(self) -> float:
-        naps = self._replica.service.spec.naps
+        replica = self._replica
+        naps = replica.service.spec.naps
         return (
-            self._regret * min(1.0, *[_wake_share(self._replica, nap.level) for nap in naps]) if naps else self._regret
+            self._regret() * min([1.0, *[_wake_share(replica, nap.level) for nap in naps]]) if naps else self._regret()
         )
 
-    @property
     def _regret(self) -> float:
         """What its stop costs: whoever has copies that stay is missed the less."""
         residents, service = self._residents, self._replica.service
@@ -204,7 +204,7 @@ def _rungs(replica: Replica, regret: float) -> tuple[Rung, ...]:
     """The ways in which a replica can make room, the one with the least regret first."""
     service, live = replica.service, replica.live
     stop = Rung(0, _NOTHING, regret)
-    if not service.spec.naps or live is None or replica.state is not State.READY:
+    if not service.spec.naps or service.is_sleepless or live is None or replica.state is not State.READY:
         return (stop,)
     naps = [
         Rung(nap.level, nap.keeps_of(live.placement), regret * _wake_share(replica, nap.level))

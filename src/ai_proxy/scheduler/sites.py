@@ -6,7 +6,6 @@ through the next: a floor that takes next to nothing to find, a bound, and what 
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from enum import IntEnum
 from heapq import heapify, heappop, heappush
 from math import inf
 
@@ -20,14 +19,6 @@ EACH = 1e-6
 """What a victim costs beside its regret, in seconds: of two choices that are missed as little, the smaller."""
 
 
-class Known(IntEnum):
-    """What was found out of a site."""
-
-    FLOOR = 0
-    BOUND = 1
-    ALL = 2
-
-
 @dataclass(slots=True)
 class Site:
     """A device in question.
@@ -37,14 +28,14 @@ class Site:
         short: What is missing on it: MiB, or the leaving of so many holders for an ask that takes it as a whole.
         bound: It costs at least so much.
         ways: The cheapest way to make the room here alone, by holder; None if it is not known.
-        known: What was found out.
+        settled: Nothing more is to be found out.
     """
 
     uuid: str
     short: int
     bound: float = 0.0
     ways: dict[str, Rung] | None = None
-    known: Known = Known.FLOOR
+    settled: bool = False
 
 
 class Sites:
@@ -72,8 +63,11 @@ class Sites:
         self._ledger = ledger
         self._leavers = leavers
         self._sorted: list[Site] = []
-        found = [site for uuid, short in self._missing(avoid) if (site := self._site(uuid, short)) is not None]
-        self._ahead = [(site.bound, place, site) for place, site in enumerate(found)]
+        self._missing = self._find_missing(avoid)
+        floors = [self._floor(uuid, short) for uuid, short in self._missing]
+        self._ahead: list[tuple[float, int, Site | None]] = [
+            (floor, number, None) for number, floor in enumerate(floors) if floor is not None
+        ]
         heapify(self._ahead)
 
     def __repr__(self) -> str:
@@ -85,16 +79,18 @@ class Sites:
             if not self._ahead or self._ahead[0][0] >= below:
                 return None
             _, number, site = heappop(self._ahead)
-            if site.known is Known.ALL or (site.known is Known.BOUND and self.nodes <= 0):
+            if site is not None and (site.settled or self.nodes <= 0):
                 self._sorted.append(site)
-            elif site.known is Known.BOUND:
+                continue
+            if site is None:
+                site = self._site(*self._missing[number])
+            else:
                 self._settle(site)
-                heappush(self._ahead, (site.bound, number, site))
-            elif self._look_at(site):
+            if site is not None:
                 heappush(self._ahead, (site.bound, number, site))
         return self._sorted[place]
 
-    def _missing(self, avoid: Collection[str]) -> list[tuple[str, int]]:
+    def _find_missing(self, avoid: Collection[str]) -> list[tuple[str, int]]:
         """What is missing on each device that can be had."""
         ledger, demand = self._ledger, self._ask.demand
         devices = [device for device in ledger.eligible(demand) if device.uuid not in avoid]
@@ -103,23 +99,26 @@ class Sites:
         needed_mb = demand.least_vram_mb
         return [(device.uuid, needed_mb - ledger.free_mb(device)) for device in devices]
 
-    def _site(self, uuid: str, short: int) -> Site | None:
-        """A device on which so much is missing; None if it can't be had by the leaving of all that may be asked."""
+    def _floor(self, uuid: str, short: int) -> float | None:
+        """A device on which so much is missing costs no less than this; None if all that may be asked have too little.
+
+        It is found for every device: nobody is looked at for it, and what it costs is counted in microseconds.
+        """
         if short <= 0:
-            return Site(uuid, short, ways={}, known=Known.ALL)
+            return 0.0
         charges, candidates = self._ledger.holders_on(uuid), self._leavers.candidates
         having = [holder for holder in charges if holder in candidates]
         if (len(having) if self._whole else sum([charges[holder] for holder in having])) < short:
             return None
-        floors = [candidates[holder].floor + EACH for holder in having]
-        if not self._unshared:
-            floors = [floor * self._share(holder) for floor, holder in zip(floors, having, strict=True)]
-        return Site(uuid, short, min(floors))
+        floors = [candidates[holder].floor for holder in having]
+        if self._unshared:
+            return min(floors) + EACH
+        return min([(floor + EACH) * self._share(holder) for floor, holder in zip(floors, having, strict=True)])
 
-    def _look_at(self, site: Site) -> bool:
-        """Find what a device costs at least from all that can be done by each holder; can it be had?"""
-        site.known = Known.BOUND
-        uuid, short = site.uuid, site.short
+    def _site(self, uuid: str, short: int) -> Site | None:
+        """A device on which so much is missing; None if it can't be had."""
+        if short <= 0:
+            return Site(uuid, short, ways={}, settled=True)
         charges, leavers, whole = self._ledger.holders_on(uuid), self._leavers, self._whole
         offers: list[tuple[float, int]] = []
         reach, alone, only = 0, inf, None
@@ -140,11 +139,11 @@ class Sites:
                 offers.append((least, most))
                 reach += most
         if reach < short:
-            return False
-        site.bound = max(site.bound, _bound(offers, short, alone))
-        if only is not None and site.bound >= alone:
-            site.known, site.ways = Known.ALL, dict([only])
-        return True
+            return None
+        bound = _bound(offers, short, alone)
+        if only is not None and bound >= alone:
+            return Site(uuid, short, bound, dict([only]), settled=True)
+        return Site(uuid, short, bound)
 
     def _share(self, holder: str) -> float:
         """The part of its cost that a holder costs each device that it is on."""
@@ -163,7 +162,7 @@ class Sites:
 
     def _settle(self, site: Site) -> None:
         """Find the cheapest way to make the room on a device, as if it were the only one and nothing were shared."""
-        site.known = Known.ALL
+        site.settled = True
         holders = {
             holder: ways for holder in self._ledger.holders_on(site.uuid) if (ways := self._ways(holder, site.uuid))
         }

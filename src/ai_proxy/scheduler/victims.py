@@ -46,7 +46,7 @@ def least_regret(
         >>> gpu = Device("0", "GPU-a", 24000)
         >>> ledger = Ledger([gpu], 0)
         >>> ledger.reserve("old", Placement((gpu,), vram_mb=20000))
-        >>> old = SimpleNamespace(service="old", rungs=[Rung(0, Placement(), 7.5)], along=())
+        >>> old = SimpleNamespace(service="old", rungs=[Rung(0, Placement(), 7.5)], floor=7.5, along=())
         >>> least_regret(Ask("chat", Demand(gpus=1, vram_mb=9000)), ledger, {"old": old}, ["old"])
         Choice(victims=(Victim(holder='old', level=0),), regret=7.5, exact=True)
     """
