@@ -11,13 +11,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from ai_proxy.devices import Placement
 from ai_proxy.errors import RuntimeUnavailable, StartFailed
 from ai_proxy.scheduler import messages as do
+from ai_proxy.scheduler.figures import Figures
+from ai_proxy.scheduler.ledger import Demand
 from ai_proxy.scheduler.needs import is_leaned_on
 from ai_proxy.scheduler.spec import UNLIMITED, Nap, ServiceSpec
-from ai_proxy.services.machine import Action, State
+from ai_proxy.services.machine import Action, Event, State
 from tests.scheduler.fleets import HOST_MB, demands, devices
 from tests.scheduler.world import DONE, World, settle_down
 
 NAMES = ("a", "b", "c", "d", "e")
+LEASE = "lease:1"
 
 
 @st.composite
@@ -31,9 +34,12 @@ def specs(draw: st.DrawFn, service: str) -> ServiceSpec:
         pinned=draw(st.integers(0, 5)) == 0,
         tells_work=draw(st.booleans()),
         priority=draw(st.sampled_from((0, 1, 1, 2))),
-        conflicts=draw(st.sampled_from((frozenset(), frozenset(), frozenset({"b"}), frozenset({"d", "e"}))))
-        - {service},
+        # Nobody is in conflict with what it requires.
+        conflicts=draw(st.sampled_from((frozenset(), frozenset(), frozenset({"b"}), frozenset({"d", "e"})))) - {service}
+        if service > "a"
+        else frozenset(),
         requires=draw(st.sampled_from(((), (), ("a",)))) if service > "b" else (),
+        min_replicas=draw(st.sampled_from((0, 0, 1))) if service in "ab" else 0,
         max_replicas=draw(st.sampled_from((1, 1, 2, 3))),
         target_inflight=draw(st.sampled_from((1, 4))),
         naps=draw(
@@ -57,6 +63,7 @@ class Fleets(RuleBasedStateMachine):
             claim_after_s=data.draw(st.sampled_from((0.0, 2.0, 30.0))),
             max_queue=data.draw(st.sampled_from((2, 4000))),
             min_residency_s=data.draw(st.sampled_from((0.0, 15.0))),
+            headroom_mb=data.draw(st.sampled_from((0, 512))),
         )
 
     def some(self, data: Any, among: Any) -> Any:
@@ -111,6 +118,41 @@ class Fleets(RuleBasedStateMachine):
         replicas, work = self.world.state.replicas, self.world.work
         return [s for s, w in work.items() if w is Action.WATCH and replicas[s].service.spec.tells_work]
 
+    @precondition(lambda self: Action.SLEEP in self.world.work.values())
+    @rule(data=st.data())
+    def fail_to_sleep(self, data: Any) -> None:
+        key = self.some(data, [s for s, work in self.world.work.items() if work is Action.SLEEP])
+        self.world.report(key, Event.UNWANTED, StartFailed("it does not fall asleep"))
+
+    @precondition(lambda self: Action.STOP in self.world.work.values() and self.world.devices)
+    @rule(data=st.data(), left_mb=st.sampled_from((100, 9_000)))
+    def leave_something_behind(self, data: Any, left_mb: int) -> None:
+        key = self.some(data, [s for s, work in self.world.work.items() if work is Action.STOP])
+        self.world.report(key, Event.GONE, leftovers={self.world.devices[0].uuid: left_mb})
+
+    @rule(
+        service=st.sampled_from(NAMES),
+        peak_mb=st.sampled_from((None, 500, 5_000, 30_000)),
+        load_s=st.sampled_from((0.5, 40.0)),
+    )
+    def recall(self, service: str, peak_mb: int | None, load_s: float) -> None:
+        self.world.take(do.Recalled(service, Figures(peak_mb, (load_s,), (1.0,), {1: (load_s / 10,)})))
+
+    @precondition(lambda self: bool(self.world.devices))
+    @rule(data=st.data())
+    def measure(self, data: Any) -> None:
+        """Others come and go, replicas are seen to hold more or less than they were given, a device may be lost."""
+        world = self.world
+        foreign_mb = {device.uuid: data.draw(st.sampled_from((0, 0, 2_000, 20_000))) for device in world.devices}
+        lost = {device.uuid for device in world.devices if not data.draw(st.integers(0, 9))}
+        started = [key for key, state in world.states.items() if key in world.rooms and state is not State.STARTING]
+        unknown = {key for key in started if data.draw(st.booleans())}
+        held_mb = {
+            key: {device.uuid: data.draw(st.sampled_from((300, 3_000, 15_000))) for device in world.rooms[key].devices}
+            for key in sorted(set(started) - unknown)
+        }
+        world.measure(foreign_mb, held_mb, unknown=unknown, lost=lost)
+
     @rule(service=st.sampled_from(NAMES), failure=st.sampled_from((None, RuntimeUnavailable("no answer"))))
     def hold(self, service: str, failure: RuntimeUnavailable | None) -> None:
         self.world.take(do.Held(service, failure))
@@ -131,7 +173,18 @@ class Fleets(RuleBasedStateMachine):
             self.world.adopt(service, Placement(self.world.devices[:1], vram_mb=9_000))
             self.world.take(do.Released(service))
 
-    # Operators
+    # Operators, and those who lease
+
+    @rule(vram_mb=st.sampled_from((None, 4_000, 12_000)))
+    def lease(self, vram_mb: int | None) -> None:
+        if LEASE not in self.world.state.services:
+            self.world.take(do.Configured(ServiceSpec(LEASE, Demand(1, vram_mb=vram_mb), pinned=True, lease=True)))
+            self.world.take(do.StartAsked(LEASE))
+
+    @rule()
+    def end_lease(self) -> None:
+        if LEASE in self.world.state.services:
+            self.world.take(do.Removed(LEASE))
 
     @rule(service=st.sampled_from(NAMES))
     def start(self, service: str) -> None:
@@ -175,15 +228,20 @@ class Fleets(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         world = self.world
+        self.end_lease()
         for service in list(world.state.services):
             world.take(do.Released(service))
+        world.measure()
         # One may have waited for the room of another that idles out only now.
         for _ in range(3 * len(NAMES)):
             settle_down(world)
             world.advance(700.0)
+        settle_down(world)
         for known in world.state.services.values():
             assert known.interest_since == math.inf, f"{known!r} is still waited for: {known.verdict}"
-            stays = known.spec.pinned or known.spec.idle_timeout_s is None or is_leaned_on(world.state, known)
+            spec = known.spec
+            kept = spec.pinned or spec.min_replicas or is_leaned_on(world.state, known)
+            stays = kept or spec.idle_timeout_s is None
             for replica in known.replicas:
                 at_rest = replica.state in {State.READY, State.SLEEPING}
                 assert replica.state in {State.STOPPED, State.FAILED} or (stays and at_rest)

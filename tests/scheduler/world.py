@@ -18,11 +18,13 @@ from ai_proxy.runtimes.base import Instance
 from ai_proxy.scheduler import core
 from ai_proxy.scheduler import messages as do
 from ai_proxy.scheduler.ledger import Demand, Ledger
+from ai_proxy.scheduler.measured import Measured
 from ai_proxy.scheduler.needs import is_leaned_on
 from ai_proxy.scheduler.spec import ServiceSpec
 from ai_proxy.scheduler.state import Live, Replica, SchedulerState, ServiceState, Settings, Waiter
 from ai_proxy.services.machine import HOLDING, TRANSITIONS, Action, Event, State
 from tests.scheduler.fleets import gpus
+from tests.scheduler.promises import Promises
 
 # The ledger's empty tables are read-only, which copying does not know by itself.
 copyreg.pickle(MappingProxyType, lambda table: (MappingProxyType, (dict(table),)))
@@ -51,20 +53,21 @@ class World:
         specs: Iterable[ServiceSpec] = (),
         *,
         memory_mb: int = 0,
+        headroom_mb: int = 0,
         capacities: Mapping[str, int] | None = None,
         **settings: Any,
     ) -> None:
         self.devices = tuple(devices)
         self.memory_mb = memory_mb
-        ledger = Ledger(self.devices, memory_mb, capacities=capacities or {})
+        ledger = Ledger(self.devices, memory_mb, headroom_mb=headroom_mb, capacities=capacities or {})
         self.state = SchedulerState(ledger, Settings(**settings))
         self.now = 1000.0
 
         self.states: dict[str, State] = {}
         self.work: dict[str, Action] = {}
         self.rooms: dict[str, Placement] = {}
+        self.promises = Promises(self.state, self.rooms)
         self.asked: set[str] = set()
-        self.adopted = False
 
         self.waiting: dict[int, Waiter] = {}
         self.answers: dict[int, do.Admit | do.Reject] = {}
@@ -130,20 +133,49 @@ class World:
         """What is being done for a service goes wrong, or a ready replica dies."""
         self.report(service, Event.BROKE, StartFailed(message, log_tail=("last words",)))
 
-    def report(self, service: str, event: Event, failure: CannotServe | None = None) -> None:
-        """A service's task says what it found, and is over."""
+    def report(
+        self,
+        service: str,
+        event: Event,
+        failure: CannotServe | None = None,
+        leftovers: Mapping[str, int] | None = None,
+    ) -> None:
+        """A replica's task says what it found, and is over."""
         self.work.pop(service, None)
         instance = Instance("i", service, "127.0.0.1", 1) if event is Event.LAUNCHED else None
-        self.take(do.Reported(service, event, instance, failure), cuts=event is Event.BROKE)
+        self.promises.foreign_mb.update(leftovers or {})
+        self.take(do.Reported(service, event, instance, failure, leftovers or {}), cuts=event is Event.BROKE)
 
     def tell(self, service: str, *, busy: bool) -> None:
         """An engine tells whether it works."""
         self.asked.discard(service)
         self.take(do.WorkTold(service, busy, self.now))
 
+    def measure(
+        self,
+        foreign_mb: Mapping[str, int] | None = None,
+        held_mb: Mapping[str, Mapping[str, int]] | None = None,
+        *,
+        unknown: Iterable[str] = (),
+        lost: Iterable[str] = (),
+    ) -> None:
+        """The devices are looked at: others use so much of each, replicas hold so much; the rest is free."""
+        foreign_mb, held_mb, lost = dict(foreign_mb or {}), held_mb or {}, frozenset(lost)
+        used_mb = Counter(foreign_mb)
+        for held in held_mb.values():
+            used_mb.update(held)
+        for key in unknown:
+            room = self.rooms[key]
+            used_mb.update({device.uuid: min(room.vram_mb, device.vram_mb) for device in room.devices})
+        known = {device.uuid: used_mb[device.uuid] for device in self.devices if device.uuid not in lost}
+        event = Measured(known, held_mb, frozenset(unknown), lost)
+        self.promises.measured(event, foreign_mb)
+        self.take(event)
+
     def adopt(self, service: str, placement: Placement) -> None:
         """A replica of a former life is found, whether it fits or not."""
-        self.rooms[service], self.adopted = placement, True
+        self.rooms[service] = placement
+        self.promises.adopted.add(service)
         instance = Instance("old", service, "127.0.0.1", 1, placement)
         self.take(do.Reported(service, Event.ADOPTED, instance))
 
@@ -174,6 +206,7 @@ class World:
         for action in core.step(self.state, self.now, event):
             self._carry_out(action, cuts=cuts)
         self.check()
+        self.promises.settled(event)
 
     def _carry_out(self, action: do.Action, *, cuts: bool) -> None:
         match action:
@@ -182,6 +215,7 @@ class World:
                 assert key not in self.work or self.work[key] in cut_short[work]
                 self.work[key] = work
                 if work in {Action.LAUNCH, Action.WAKE}:
+                    self.promises.starts(key, placement)
                     self.rooms[key] = placement
             case do.Prepare(key):
                 assert self.states[key] is State.QUEUED
@@ -210,6 +244,7 @@ class World:
 
     def _move(self, move: do.Moved, *, cuts: bool) -> None:
         self.moves.append(move)
+        self.promises.moved(move)
         key = move.replica
         assert self.states.get(key, State.STOPPED) is move.previous
         assert move.state in {target for target, _ in TRANSITIONS[move.previous].values()}
@@ -262,7 +297,7 @@ class World:
     def _check_rooms(self) -> None:
         assert self.state.ledger.held == self.rooms
         assert set(self.rooms) == {s for s, state in self.states.items() if state in HOLDING}
-        if self.adopted:
+        if self.promises.adopted:
             return
         used: Counter[str] = Counter()
         for room in self.rooms.values():
@@ -309,7 +344,8 @@ class World:
             case State.STOPPED | State.FAILED:
                 return False
             case State.QUEUED:
-                return bool(self.rooms) or bool(replica.service.spec.requires)
+                others = self.promises.lost or +self.promises.foreign_mb
+                return bool(self.rooms or others or replica.service.spec.requires)
             case State.SLEEPING:
                 return replica.waking or replica.key in self.work
             case _:

@@ -41,6 +41,8 @@ def place(turn: Turn, interested: Iterable[ServiceState]) -> None:
     is_fresh = False
     try:
         for replica in waiting:
+            if not turn.is_settled:
+                return  # somebody was given up, and perhaps those whom they required are not needed any more
             known = replica.outlook
             if not plans:
                 # The rest has its turn in a step of its own.
@@ -119,7 +121,7 @@ def _place(turn: Turn, replica: Replica) -> Placement | None:
         _place_spare(turn, replica, ask)
         return None
     if missing := [name for name in service.spec.requires if name not in turn.state.ready]:
-        _wait_for(turn, replica, missing)
+        _wait_for(turn, replica, ask, missing)
         return None
     if replica.state is not State.SLEEPING:
         return _decide(turn, replica, ask)
@@ -153,11 +155,13 @@ def _is_stuck(verdict: Plan) -> bool:
     return isinstance(verdict, Refuse) or (isinstance(verdict, Wait) and verdict.placement is None)
 
 
-def _wait_for(turn: Turn, replica: Replica, missing: list[str]) -> None:
-    """Services that have to be ready first are on their way, unless the config has just lost them."""
-    service = replica.service
-    if lost := [name for name in missing if name not in turn.state.services]:
+def _wait_for(turn: Turn, replica: Replica, ask: Ask, missing: list[str]) -> None:
+    """Services that have to be ready first are on their way, unless there is no use in that."""
+    service, state = replica.service, turn.state
+    if lost := [name for name in missing if name not in state.services]:
         _refuse(turn, replica, f"it requires {', '.join(lost)}, which the config no longer has")
+    elif isinstance(verdict := plan(ask, state.ledger, Residents(state, turn.now)), Refuse):
+        _refuse(turn, replica, verdict.reason)
     else:
         turn.explain(service, "wait", f"it requires {', '.join(missing)}, not ready yet")
 
@@ -184,6 +188,7 @@ def _decide(turn: Turn, replica: Replica, ask: Ask) -> Placement | None:
     service, state = replica.service, turn.state
     residents = Residents(state, turn.now)
     verdict = plan(ask, state.ledger, residents)
+    turn.explain(service, type(verdict).__name__.lower(), verdict.reason)
     room: Placement | None = None
     match verdict:
         case Start(placement, reason):
@@ -198,7 +203,6 @@ def _decide(turn: Turn, replica: Replica, ask: Ask) -> Placement | None:
                 room = _wait(turn, replica, ask, residents)
         case Refuse(reason):
             _refuse(turn, replica, reason)
-    turn.explain(service, type(verdict).__name__.lower(), verdict.reason)
     if replica.state is State.QUEUED and not replica.prepared:
         replica.prepared = True
         turn.actions.append(do.Prepare(replica.key))

@@ -126,6 +126,7 @@ def _call_off(turn: Turn, service: ServiceState) -> None:
     for replica in list(service.replicas):
         if replica.waking:
             replica.waking = False
+            turn.state.version += 1
             turn.rearm_idle(service)
         elif replica.state is State.QUEUED and not replica.spare:
             turn.move(replica, machine.Event.UNWANTED, "nobody waits any more")
@@ -138,6 +139,7 @@ def _want_one(turn: Turn, service: ServiceState) -> None:
         for replica in asleep:
             if replica.live is not None and replica.live.slept:
                 replica.waking = True
+                turn.state.version += 1
                 return
         return
     candidate = _candidate(turn, service)

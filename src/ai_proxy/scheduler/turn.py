@@ -22,7 +22,7 @@ from ai_proxy.services.machine import State
 _AT_REST = frozenset({State.STOPPED, State.FAILED})
 _SERVING = frozenset({State.STARTING, State.LOADING, State.READY, State.DRAINING})
 
-KEEP_EVERY_S = 10.0
+KEEP_EVERY_S = 30.0
 """How long a service that is to be kept running rests before it is tried again where there was no room, seconds."""
 
 
@@ -212,6 +212,8 @@ class Turn:
         service = self.state.services.get(waiter.service)
         if service is None:
             return
+        if next(iter(service.queue), None) == waiter.id:
+            self.state.version += 1  # a claim may now take what served the oldest who waited
         if service.queue.pop(waiter.id, None) is not None or service.guests.pop(waiter.id, None) is not None:
             self.state.waiting -= 1
 
