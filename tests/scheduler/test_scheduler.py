@@ -239,6 +239,15 @@ async def test_an_adopted_replica_serves_without_a_start() -> None:
 
 
 @virtual_time
+async def test_a_crowd_is_served_though_there_is_no_room_for_another_replica() -> None:
+    async with House(spec("a", max_replicas=2, target_inflight=1)) as house:
+        await house.admit("a")
+        assert all(house.ask("a") for _ in range(3))
+        assert len(house.open_on("a")) == 4
+        assert house.runtime.starts("a") == 1
+
+
+@virtual_time
 async def test_its_events_tell_what_room_a_replica_has() -> None:
     async with House(spec("a", vram_mb=7_000)) as house:
         (await house.admit("a")).close()

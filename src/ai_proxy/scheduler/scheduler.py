@@ -348,8 +348,9 @@ class Scheduler:
         """A replica that stops leads nowhere: its idle connections go at once."""
         if move.state is machine.State.STOPPING and (door := self._doors.pop(move.replica, None)) is not None:
             self._on_gone(door[0])
-        if move.state is machine.State.STOPPED and move.previous is machine.State.QUEUED:
-            self._hands[move.replica].call_off()
+        unwanted = move.state is machine.State.STOPPED and move.previous is machine.State.QUEUED
+        if unwanted and (hands := self.hand(move.replica)) is not None:
+            hands.call_off()
         key, now, ledger = move.replica, self._wall_clock(), self.state.ledger
         room = ledger.placement(key) if key in ledger else Placement()
         devices = tuple(device.id for device in room.devices)
@@ -358,7 +359,9 @@ class Scheduler:
 
     def _forget(self, key: str) -> None:
         """A replica's hands have nothing left to do; a service that is gone needs no more of them."""
-        hands = self._hands.pop(key)
+        hands = self._hands.pop(key, None)
+        if hands is None:
+            return  # there was no room for it, so that it never had work to do
         closing = asyncio.create_task(hands.aclose(), name=f"{key}: close")
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
