@@ -266,6 +266,8 @@ class World:
 
     def _fall_asleep(self, key: str, *, slept: bool) -> None:
         """While it falls asleep it has its room still, and takes what it will need of the host's memory."""
+        if self.state.replicas[key].state is not State.SLEEPING:
+            return  # it is woken in the same breath
         before, keeps = self.rooms[key], self.state.ledger.placement(key)
         assert keeps.devices == before.devices
         assert keeps.vram_mb <= before.vram_mb if slept else keeps.vram_mb == before.vram_mb

@@ -167,6 +167,7 @@ def _configure(turn: Turn, spec: ServiceSpec, *, replace: bool) -> None:
         service = state.services[spec.id] = ServiceState(spec)
         state.replicas[spec.id] = service.replicas[0]
     relate(state, service.spec, spec)
+    service.is_sleepless = service.is_sleepless and service.spec.naps == spec.naps and not replace
     service.spec, service.removed = spec, False
     measure.weigh(state, service)
     for replica in service.replicas:

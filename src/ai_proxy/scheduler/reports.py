@@ -28,6 +28,8 @@ def report(turn: Turn, replica: Replica, event: do.Reported) -> None:
     if kind is machine.Event.SLEPT and replica.live is not None:
         _fall_asleep(turn, replica, replica.live)
         return
+    if kind is machine.Event.UNWANTED and event.failure is not None:
+        service.is_sleepless = True  # it could not fall asleep, or not wake up: the next one would not either
     if kind is machine.Event.GONE and replica.broken:
         kind = machine.Event.LOST
     elif kind is machine.Event.GONE and replica.live is not None and replica.live.ready_at is not None:

@@ -187,6 +187,7 @@ class ServiceState:
         verdict: What the planner last said about it.
         look_at: When it will be looked at next.
         slack_since: Since when it has one replica more than it needs.
+        is_sleepless: Its engine could not be put to sleep: it is stopped instead until its settings change.
     """
 
     spec: ServiceSpec
@@ -206,6 +207,7 @@ class ServiceState:
     verdict: str = ""
     look_at: float = math.inf
     slack_since: float | None = None
+    is_sleepless: bool = False
 
     def __post_init__(self) -> None:
         """Number 0 exists from the start, so that a service always has a state to show."""
