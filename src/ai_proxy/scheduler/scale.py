@@ -3,8 +3,10 @@
 Pure. Nobody has to leave for a replica beyond the first: it is started where it fits, or not at all.
 """
 
+from collections.abc import Iterable
+
 from ai_proxy.scheduler.spec import UNLIMITED
-from ai_proxy.scheduler.state import Replica, ServiceState
+from ai_proxy.scheduler.state import Live, Replica, ServiceState
 from ai_proxy.scheduler.turn import Turn
 from ai_proxy.services import machine
 from ai_proxy.services.machine import HOLDING, State
@@ -26,8 +28,14 @@ def crowd(turn: Turn, service: ServiceState) -> None:
             replica.live.crowded_above = UNLIMITED  # until it is looked at again
     turn.state.arm(turn.now + LOOK_EVERY_S, service.id)
     ready = len(service.in_state(State.READY))
-    if ready and open_on(service) > service.spec.target_inflight * ready:
+    target = min(service.spec.target_inflight, service.spec.max_in_flight)
+    if ready and open_on(service) + service.waiting > target * ready:
         _start_spare(turn, service)
+
+
+def is_crowded(service: ServiceState, lives: Iterable[Live]) -> bool:
+    """Whether it is to be looked if another replica would help: one has too many requests, or some have to wait."""
+    return any(live.crowded_above < (UNLIMITED if service.waiting else live.open) for live in lives)
 
 
 def keep(turn: Turn, service: ServiceState) -> None:

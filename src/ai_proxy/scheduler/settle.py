@@ -7,6 +7,7 @@ import math
 
 from ai_proxy.errors import CannotServe, NotReady, StartFailed
 from ai_proxy.scheduler import messages as do
+from ai_proxy.scheduler import scale
 from ai_proxy.scheduler.messages import Eviction
 from ai_proxy.scheduler.needs import dependents_of, is_worked_on
 from ai_proxy.scheduler.place import place
@@ -92,6 +93,9 @@ def _serve(turn: Turn, service: ServiceState) -> None:
     if service.id in turn.state.ready:
         service.wanted_since = math.inf
         _admit(turn, service)
+        live = turn.state.ready[service.id]
+        if scale.is_crowded(service, live.peers or (live,)):
+            scale.crowd(turn, service)
     elif service.interest_since == math.inf:
         _call_off(turn, service)
         if service.guests and not service.in_state(State.STARTING, State.LOADING):
