@@ -15,7 +15,7 @@ from ai_proxy.control.plane import View
 from ai_proxy.errors import ProxyError, StartFailed
 from ai_proxy.scheduler.figures import Figures
 from ai_proxy.scheduler.scale import open_on
-from ai_proxy.scheduler.state import Live
+from ai_proxy.scheduler.state import Replica
 from ai_proxy.services.machine import State
 
 router = APIRouter(prefix="/api/v1", tags=["Services"])
@@ -162,8 +162,8 @@ def service_out(view: View, now: float) -> ServiceOut:
         busy=live is not None and not live.is_idle,
         pinned=view.config.pinned,
         instance=live.instance.id if live is not None and live.instance is not None else None,
-        placement=_placement_out(live) if live is not None else None,
-        ready_for_s=now - ready_at if ready_at is not None else None,
+        placement=_placement_out(view, live.replica) if live is not None else None,
+        ready_for_s=now - ready_at if ready_at is not None and service.state is State.READY else None,
         idle_for_s=now - live.last_used if live is not None and is_idle else None,
         figures=_figures_out(view),
         failure=_failure_out(service.failure, service.retry_at - now) if service.failure is not None else None,
@@ -172,15 +172,17 @@ def service_out(view: View, now: float) -> ServiceOut:
                 number=replica.number,
                 state=replica.state.value,
                 in_flight=replica.live.open if replica.live is not None else 0,
-                placement=_placement_out(replica.live) if replica.live is not None else None,
+                placement=_placement_out(view, replica),
             )
             for replica in service.replicas
         ],
     )
 
 
-def _placement_out(live: Live) -> PlacementOut:
-    placement = live.placement
+def _placement_out(view: View, replica: Replica) -> PlacementOut | None:
+    placement = view.rooms.get(replica.key)
+    if placement is None:
+        return None
     return PlacementOut(
         devices=[device.id for device in placement.devices], vram_mb=placement.vram_mb, memory_mb=placement.memory_mb
     )

@@ -6,7 +6,7 @@ the management API and the signals act on. It decides nothing about rooms and wa
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Never
 
@@ -20,7 +20,7 @@ from ai_proxy.control.learned import Learned
 from ai_proxy.control.learning import Learner
 from ai_proxy.control.leases import Leases
 from ai_proxy.control.measuring import Measuring
-from ai_proxy.devices import Device
+from ai_proxy.devices import Device, Placement
 from ai_proxy.events import ConfigApplied, ConfigRefused, EventBus, Progress
 from ai_proxy.inventory.monitor import Monitor
 from ai_proxy.routing.nearest import advice, shown
@@ -50,9 +50,10 @@ class View:
     Attributes:
         id: The service.
         config: Its settings.
-        replica: Its state, life and queue.
+        state: Its replicas and its queue.
         doing: What a start is doing right now, for people.
         figures: What was learned of it; None before its first life.
+        rooms: What each of its replicas holds, by key.
     """
 
     id: str
@@ -60,6 +61,7 @@ class View:
     state: ServiceState
     doing: str
     figures: Figures | None = None
+    rooms: Mapping[str, Placement] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,4 +391,6 @@ class ControlPlane:
         if found is None or config is None:
             return None
         doing = next((each.doing for each in self.scheduler.hands(service) if each.doing), "")
-        return View(service, config, found, doing, found.figures)
+        ledger = self.scheduler.state.ledger
+        rooms = {each.key: ledger.placement(each.key) for each in found.replicas if each.key in ledger}
+        return View(service, config, found, doing, found.figures, rooms)
