@@ -1,11 +1,11 @@
 """Random fleets: devices, demands, and who holds what, for the property tests of this package."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypothesis import strategies as st
 
-from ai_proxy.devices import Device, Placement
+from ai_proxy.devices import Device, Placement, Vendor
 from ai_proxy.scheduler.ledger import Demand, Ledger
 from ai_proxy.scheduler.planner import Ask, Rung
 
@@ -19,8 +19,16 @@ def gpus(*sizes_mb: int) -> tuple[Device, ...]:
     return tuple(Device(str(index), f"GPU-{index}", size_mb) for index, size_mb in enumerate(sizes_mb))
 
 
-def devices(*, most: int = 4) -> st.SearchStrategy[tuple[Device, ...]]:
-    return st.lists(st.sampled_from(SIZES_MB), max_size=most).map(lambda sizes: gpus(*sizes))
+@st.composite
+def devices(draw: st.DrawFn, *, most: int = 4) -> tuple[Device, ...]:
+    """GPUs; some are AMD's, some MIG instances."""
+    kinds = st.sampled_from(("GPU", "GPU", "GPU", "AMD", "MIG"))
+    found = []
+    for gpu in gpus(*draw(st.lists(st.sampled_from(SIZES_MB), max_size=most))):
+        kind = draw(kinds)
+        vendor = Vendor.AMD if kind == "AMD" else Vendor.NVIDIA
+        found.append(replace(gpu, uuid=f"{kind}-{gpu.id}", vendor=vendor))
+    return tuple(found)
 
 
 @st.composite

@@ -1,13 +1,21 @@
 """The ledger never promises what is not there."""
 
+from collections.abc import Sequence
 from itertools import combinations
 
 import pytest
 from hypothesis import given, settings
 
-from ai_proxy.devices import Device, Placement
+from ai_proxy.devices import Device, Placement, Vendor
 from ai_proxy.scheduler.ledger import Demand, Ledger
 from tests.scheduler.fleets import HOST_MB, Crowd, crowds, demands, gpus
+
+
+def combine(devices: Sequence[Device]) -> bool:
+    """Whether one engine can run on all of them."""
+    return len(devices) < 2 or (
+        len({device.vendor for device in devices}) == 1 and not any(device.uuid.startswith("MIG") for device in devices)
+    )
 
 
 def can_fit(ledger: Ledger, demand: Demand) -> bool:
@@ -18,7 +26,8 @@ def can_fit(ledger: Ledger, demand: Demand) -> bool:
         return False
     allowed = [d for d in ledger.devices if not demand.pins or {d.id, d.uuid} & set(demand.pins)]
     return any(
-        all(
+        combine(some)
+        and all(
             not ledger.holders_on(device.uuid) if demand.vram_mb is None else ledger.free_mb(device) >= demand.vram_mb
             for device in some
         )
@@ -58,12 +67,13 @@ def test_a_placement_is_on_the_tightest_devices_or_if_it_takes_them_as_a_whole_o
     if demand.pins:
         assert all({device.id, device.uuid} & set(demand.pins) for device in placement.devices)
         return
+    alike = [device for device in ledger.devices if demand.gpus == 1 or combine([*placement.devices, device])]
     if demand.vram_mb is None:
-        fitting = [device for device in ledger.devices if not ledger.holders_on(device.uuid)]
+        fitting = [device for device in alike if not ledger.holders_on(device.uuid)]
         tightest = min(ledger.free_mb(device) for device in placement.devices)
         assert all(ledger.free_mb(device) <= tightest for device in fitting if device not in placement.devices)
         return
-    fitting = [device for device in ledger.devices if ledger.free_mb(device) >= demand.vram_mb]
+    fitting = [device for device in alike if ledger.free_mb(device) >= demand.vram_mb]
     loosest = max(ledger.free_mb(device) for device in placement.devices)
     assert all(ledger.free_mb(device) >= loosest for device in fitting if device not in placement.devices)
 
@@ -130,3 +140,28 @@ def test_what_was_adopted_may_exceed_the_device_and_then_nothing_fits() -> None:
 )
 def test_a_demand_reads_like_a_sentence(demand: Demand, words: str) -> None:
     assert str(demand) == words
+
+
+@pytest.mark.parametrize(
+    ("kinds", "demand", "ids"),
+    [
+        (["GPU", "AMD", "AMD"], Demand(2, (), 1_000), ["1", "2"]),
+        (["GPU", "MIG", "GPU"], Demand(2, (), 1_000), ["0", "2"]),
+        (["GPU", "AMD", "MIG"], Demand(2, (), 1_000), None),
+        (["GPU", "AMD"], Demand(2, ("0", "1"), 1_000), None),
+        (["MIG", "MIG"], Demand(2, ("0", "1"), 1_000), None),
+        (["MIG", "MIG"], Demand(2), None),
+        (["AMD", "MIG", "AMD"], Demand(1, ("1",), 1_000), ["1"]),
+    ],
+    ids=["of one make", "no part", "neither", "pinned mix", "pinned parts", "whole parts", "one part"],
+)
+def test_several_gpus_are_of_one_make_and_no_mig_instances(
+    kinds: list[str], demand: Demand, ids: list[str] | None
+) -> None:
+    vendors = {"AMD": Vendor.AMD}
+    devices = [
+        Device(str(index), f"{kind}-{index}", 8_000, vendor=vendors.get(kind, Vendor.NVIDIA))
+        for index, kind in enumerate(kinds)
+    ]
+    placement = Ledger(devices, 0).fit(demand)
+    assert (None if placement is None else [device.id for device in placement.devices]) == ids

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 from hypothesis import given, settings
 
-from ai_proxy.devices import Placement
+from ai_proxy.devices import Device, Placement, Vendor
 from ai_proxy.scheduler.ledger import Demand, Ledger
 from ai_proxy.scheduler.planner import (
     Ask,
@@ -184,6 +184,16 @@ def test_nobody_leaves_and_nothing_waits_for_a_device_that_is_lost() -> None:
     assert plan(Ask("new", one(), lost=lost), crowd.ledger, crowd.residents) == Wait(
         "it needs 1 GPU with 20,000 MB; out of question: GPU 0; GPU 1 has 0 MB free (busy: b 24,000 MB)"
     )
+
+
+def test_room_on_several_gpus_is_made_on_one_make_however_cheap_a_mix_would_be() -> None:
+    kinds = [Device(f"{n}", f"GPU-{n}", 8_000, vendor=Vendor.AMD if n < 2 else Vendor.NVIDIA) for n in range(4)]
+    ledger = Ledger(kinds, 0)
+    residents = {}
+    for name, device, regret in zip("abcd", kinds, (9.0, 1.0, 6.0, 2.0), strict=True):
+        residents[name] = Occupant(name, Placement((device,), 8_000), rungs=missed(regret))
+        ledger.reserve(name, residents[name].placement)
+    assert victims(Crowd(ledger, residents), Ask("new", Demand(2, (), 5_000))) == (Victim("d"), Victim("c"))
 
 
 def test_a_claim_may_ask_the_busy() -> None:

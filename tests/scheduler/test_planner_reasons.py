@@ -2,7 +2,7 @@
 
 import pytest
 
-from ai_proxy.devices import Placement
+from ai_proxy.devices import Device, Placement, Vendor
 from ai_proxy.scheduler.ledger import Demand, Ledger
 from ai_proxy.scheduler.planner import Ask, Evict, Plan, Refuse, Rung, Start, Wait, plan
 from tests.scheduler.fleets import Occupant, gpus
@@ -122,6 +122,29 @@ def test_others_use_makes_it_wait_not_fail() -> None:
 )
 def test_a_refusal_says_what_the_machine_lacks(demand: Demand, reason: str) -> None:
     assert planned(demand) == Refuse(reason)
+
+
+@pytest.mark.parametrize(
+    ("pins", "reason"),
+    [
+        ((), " of one make; this machine has 1 of one make, MIG instances aside: set resources.gpus or devices"),
+        (("0", "1"), " on 0, 1; several GPUs must be of one make, and no MIG instances"),
+        (("0", "0:1"), " on 0, 0:1; several GPUs must be of one make, and no MIG instances"),
+    ],
+    ids=["any", "two makes", "a part"],
+)
+def test_a_refusal_says_that_gpus_of_different_kinds_do_not_combine(pins: tuple[str, ...], reason: str) -> None:
+    kinds = Device("0", "GPU-0", 8_000), Device("1", "b", 8_000, vendor=Vendor.AMD), Device("0:1", "MIG-0", 8_000)
+    verdict = planned(Demand(2, pins, 1_000), ledger=Ledger(kinds, 0))
+    assert verdict == Refuse(f"it needs 2 GPUs with 1,000 MB each{reason}")
+
+
+def test_a_wait_names_the_gpus_of_the_make_that_comes_closest() -> None:
+    amd = Device("amd0", "b", 12_000, vendor=Vendor.AMD)
+    ledger = Ledger([*TWO, amd], 0)
+    busy = [Occupant("a", on(0, mb=20_000), idle=False), Occupant("b", Placement((amd,), 12_000), idle=False)]
+    verdict = planned(Demand(2, (), 9_000), *busy, ledger=ledger)
+    assert verdict == Wait("it needs 2 GPUs with 9,000 MB each; GPU 0 has 4,000 MB free (busy: a 20,000 MB)")
 
 
 def test_a_refusal_names_the_pinned_that_hold_everything() -> None:

@@ -2,13 +2,14 @@
 
 Pure book-keeping in MiB. It knows no service and no time; a holder is a name. Every figure is kept as it changes, so
 that a question costs no walk over the holders. What is known of a device is a value that is replaced, never changed:
-a ledger in which some have left shares all the rest with its original.
+a ledger in which some have left shares all the rest with its original. Several GPUs of one placement are of one make,
+and none of them is a MIG instance, of which a process can use only one.
 """
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from ai_proxy.devices import Device, Placement
+from ai_proxy.devices import Device, Placement, Vendor
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,15 +235,35 @@ class Ledger:
 
     def eligible(self, demand: Demand) -> list[Device]:
         """The devices that a demand may be placed on, whatever is on them."""
-        if not demand.pins:
-            return list(self.devices)
-        return [device for device in self.devices if device.id in demand.pins or device.uuid in demand.pins]
+        devices: Iterable[Device] = self.devices
+        if demand.pins:
+            devices = [device for device in devices if device.id in demand.pins or device.uuid in demand.pins]
+        return [device for device in devices if not _is_part(device)] if demand.gpus > 1 else list(devices)
+
+    def alike(self, demand: Demand) -> list[list[Device]]:
+        """The devices that a demand may be placed on, in the sets whose members may be combined.
+
+        Example:
+            >>> ledger = Ledger([Device("0", "GPU-a", 8), Device("amd0", "b", 8, vendor=Vendor.AMD)], 0)
+            >>> [[device.id for device in some] for some in ledger.alike(Demand(gpus=2))]
+            [['0'], ['amd0']]
+            >>> [[device.id for device in some] for some in ledger.alike(Demand(gpus=1))]
+            [['0', 'amd0']]
+        """
+        eligible = self.eligible(demand)
+        if demand.gpus < 2:
+            return [eligible if demand.gpus else []]
+        by_make: dict[Vendor, list[Device]] = {}
+        for device in eligible:
+            by_make.setdefault(device.vendor, []).append(device)
+        return list(by_make.values())
 
     def fit(self, demand: Demand, avoid: Collection[str] = ()) -> Placement | None:
         """Place a demand on the devices with the least room to spare.
 
         One that takes GPUs as a whole gets those with the most room: what it will use of them is not known yet, and
-        neither what others use of them nor the headroom forbids it.
+        neither what others use of them nor the headroom forbids it. Several GPUs are of one make, none of them a MIG
+        instance.
 
         Args:
             demand: What is asked for.
@@ -264,7 +285,16 @@ class Ledger:
             return None
         if not demand.gpus:
             return Placement(memory_mb=demand.memory_mb, custom=demand.custom)
-        books = self._books.values() if not demand.pins else [self._books[d.uuid] for d in self.eligible(demand)]
+        if demand.gpus == 1 and not demand.pins:
+            return self._fit_on(self._books.values(), demand, avoid)
+        found = [self._fit_on([self._books[d.uuid] for d in some], demand, avoid) for some in self.alike(demand)]
+        # Like the devices of one make: the tightest, or the roomiest if they are taken as a whole.
+        sign = -1 if demand.vram_mb is None else 1
+        fitting = [placement for placement in found if placement is not None]
+        return min(fitting, key=lambda p: sign * sum([self.free_mb(d) for d in p.devices]), default=None)
+
+    def _fit_on(self, books: Iterable[_Books], demand: Demand, avoid: Collection[str]) -> Placement | None:
+        """Place a demand on some of these devices."""
         whole, least_mb = demand.vram_mb is None, demand.least_vram_mb
         fitting = [b for b in books if (not b.charges if whole else b.free_mb >= least_mb)]
         if avoid:
@@ -292,6 +322,11 @@ class Ledger:
             charges[holder] = charged_mb
             free_mb -= charged_mb
         self._books[uuid] = replace(books, free_mb=free_mb, charges=charges)
+
+
+def _is_part(device: Device) -> bool:
+    """Whether it is a MIG instance; one that the config declares may have no UUID."""
+    return device.uuid.startswith("MIG-") or (device.vendor is Vendor.NVIDIA and ":" in device.id)
 
 
 def _reserved_mb(placement: Placement, device: Device) -> int | None:

@@ -4,6 +4,7 @@ Pure wording. It names devices, figures, and who is in the way and why; it decid
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from ai_proxy.devices import Device, Placement
 from ai_proxy.scheduler.asks import Ask, Choice, Resident, Victim
@@ -71,15 +72,27 @@ class Reasons:
         for name, amount in demand.custom:
             if amount > ledger.capacities.get(name, 0):
                 return f"{needs}; of {name} there are {ledger.capacities.get(name, 0):,}: see capacities"
-        if demand.pins and len(ledger.eligible(demand)) < demand.gpus:
-            return f"{needs} on {', '.join(demand.pins)}; this machine does not have that"
-        if demand.gpus > len(ledger.devices):
-            has = len(ledger.devices)
-            return f"{needs}; this machine has {has} GPU{'s' * (has != 1)}: set resources.gpus or devices"
+        if too_few := self._too_few():
+            return f"{needs}{too_few}"
         largest_mb = max((device.vram_mb for device in ledger.eligible(demand)), default=0)
         headroom = f", of which {ledger.headroom_mb:,} stay free," if ledger.headroom_mb and largest_mb else ""
         which = "the largest GPU in question" if demand.pins else "the largest GPU"
         return f"{needs}; {which} has {largest_mb:,} MB{headroom} and the host {ledger.memory_mb:,} MB"
+
+    def _too_few(self) -> str:
+        """Why it can't be started on a machine with so few devices; nothing if there are enough."""
+        demand, ledger = self._ask.demand, self._ledger
+        having = len(ledger.eligible(replace(demand, gpus=1)))
+        if demand.pins and having < demand.gpus:
+            return f" on {', '.join(demand.pins)}; this machine does not have that"
+        if having < demand.gpus:
+            return f"; this machine has {having} GPU{'s' * (having != 1)}: set resources.gpus or devices"
+        most = max((len(alike) for alike in ledger.alike(demand)), default=0)
+        if demand.gpus < 2 or most >= demand.gpus:
+            return ""
+        if demand.pins:
+            return f" on {', '.join(demand.pins)}; several GPUs must be of one make, and no MIG instances"
+        return f" of one make; this machine has {most} of one make, MIG instances aside: set resources.gpus or devices"
 
     def blocked(self, rest: Ledger, candidates: Collection[str]) -> str:
         """Who is in the way, and why they stay.
@@ -132,15 +145,17 @@ class Reasons:
             free_mb = rest.free_mb(device) + sum(mb for holder, mb in charges.items() if holder in candidates)
             return demand.least_vram_mb - free_mb
 
-        eligible = [
-            device
-            for device in rest.eligible(demand)
-            if device.uuid not in self._ask.lost
-            and (demand.vram_mb is None or device.vram_mb - rest.headroom_mb >= demand.least_vram_mb)
-        ]
-        short = [(lacks, place) for place, device in enumerate(eligible) if (lacks := lacking(device)) > 0]
-        lack = demand.gpus - (len(eligible) - len(short))
-        return [eligible[place] for _, place in sorted(short)[:_DEVICES]] if lack > 0 else []
+        def large_enough(device: Device) -> bool:
+            return demand.vram_mb is None or device.vram_mb - rest.headroom_mb >= demand.least_vram_mb
+
+        nearest: list[tuple[int, list[Device]]] = []
+        for alike in rest.alike(demand):
+            able = [device for device in alike if device.uuid not in self._ask.lost and large_enough(device)]
+            short = [(lacks, place) for place, device in enumerate(able) if (lacks := lacking(device)) > 0]
+            lack = demand.gpus - (len(able) - len(short))
+            nearest.append((lack, [able[place] for _, place in sorted(short)[:_DEVICES]]))
+        lack, devices = min(nearest, key=lambda each: each[0], default=(0, []))
+        return devices if lack > 0 else []
 
     def _of_device(self, rest: Ledger, device: Device, candidates: Collection[str]) -> str:
         staying = {holder: mb for holder, mb in rest.holders_on(device.uuid).items() if holder not in candidates}

@@ -4,11 +4,12 @@ Pure. They come cheapest first. Each is looked at in three steps, and only those
 through the next: a floor that takes next to nothing to find, a bound, and what it really costs.
 """
 
-from collections.abc import Collection
+from collections.abc import Iterable
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from math import inf
 
+from ai_proxy.devices import Device
 from ai_proxy.scheduler.asks import Ask, Rung
 from ai_proxy.scheduler.cover import Search
 from ai_proxy.scheduler.greedy import Item, Way
@@ -48,14 +49,14 @@ class Sites:
         ask: What must fit.
         ledger: What is held, without those that leave anyway.
         leavers: Who may be asked.
-        avoid: UUIDs of devices that are out of question.
+        devices: Those that come into question.
         nodes: So many steps of search may be taken.
 
     Attributes:
         nodes: Steps that are left.
     """
 
-    def __init__(self, ask: Ask, ledger: Ledger, leavers: Leavers, *, avoid: Collection[str], nodes: int) -> None:
+    def __init__(self, ask: Ask, ledger: Ledger, leavers: Leavers, devices: Iterable[Device], *, nodes: int) -> None:
         self.nodes = nodes
         self._ask = ask
         self._whole = ask.demand.vram_mb is None
@@ -63,7 +64,7 @@ class Sites:
         self._ledger = ledger
         self._leavers = leavers
         self._sorted: list[Site] = []
-        self._missing = self._find_missing(avoid)
+        self._missing = self._find_missing(devices)
         floors = [self._floor(uuid, short) for uuid, short in self._missing]
         self._ahead: list[tuple[float, int, Site | None]] = [
             (floor, number, None) for number, floor in enumerate(floors) if floor is not None
@@ -90,10 +91,9 @@ class Sites:
                 heappush(self._ahead, (site.bound, number, site))
         return self._sorted[place]
 
-    def _find_missing(self, avoid: Collection[str]) -> list[tuple[str, int]]:
-        """What is missing on each device that can be had."""
+    def _find_missing(self, devices: Iterable[Device]) -> list[tuple[str, int]]:
+        """What is missing on each device."""
         ledger, demand = self._ledger, self._ask.demand
-        devices = [device for device in ledger.eligible(demand) if device.uuid not in avoid]
         if demand.vram_mb is None:
             return [(device.uuid, len(ledger.holders_on(device.uuid))) for device in devices]
         needed_mb = demand.least_vram_mb

@@ -10,6 +10,7 @@ from dataclasses import replace
 from heapq import heappop, heappush
 from math import inf
 
+from ai_proxy.devices import Device
 from ai_proxy.scheduler.asks import Ask, Choice, Resident, Rung, Victim
 from ai_proxy.scheduler.cover import TRIFLE, Search
 from ai_proxy.scheduler.greedy import Item, Way
@@ -53,10 +54,22 @@ def least_regret(
     leavers = Leavers(ask, ledger, residents, candidates)
     if leavers.hopeless:
         return None
-    choice = _Room(ask, ledger, leavers, ask.closed, budget).choose()
+    choice = _chosen(ask, ledger, leavers, ask.closed, budget)
     if choice is None and ask.loading:
-        choice = _Room(ask, ledger, leavers, ask.lost, budget).choose()
+        choice = _chosen(ask, ledger, leavers, ask.lost, budget)
     return choice if choice is None or choice.exact else _needed(ask, ledger, leavers, choice)
+
+
+def _chosen(ask: Ask, ledger: Ledger, leavers: Leavers, avoid: Collection[str], budget: int) -> Choice | None:
+    """The best choice for any set of devices that may be combined."""
+    best, exact = None, True
+    for alike in ledger.alike(ask.demand):
+        room = _Room(ask, ledger, leavers, [device for device in alike if device.uuid not in avoid], budget)
+        choice = room.choose()
+        if choice is not None and (best is None or choice.regret < best.regret):
+            best = choice
+        exact, budget = exact and room.exact, room.nodes
+    return best if best is None or best.exact == exact else replace(best, exact=exact)
 
 
 def vacated(ledger: Ledger, victims: Iterable[Victim]) -> Ledger:
@@ -94,23 +107,32 @@ def _needed(ask: Ask, ledger: Ledger, leavers: Leavers, choice: Choice) -> Choic
 
 
 class _Room:
-    """Room for one ask, on devices other than some."""
+    """Room for one ask, on some of these devices.
 
-    def __init__(self, ask: Ask, ledger: Ledger, leavers: Leavers, avoid: Collection[str], nodes: int) -> None:
+    Attributes:
+        exact: Whether the search came to its end.
+    """
+
+    def __init__(self, ask: Ask, ledger: Ledger, leavers: Leavers, devices: Iterable[Device], nodes: int) -> None:
         self._gpus = ask.demand.gpus
         self._leavers = leavers
-        self._sites = Sites(ask, ledger, leavers, avoid=avoid, nodes=nodes)
+        self._sites = Sites(ask, ledger, leavers, devices, nodes=nodes)
 
         self._best = inf
         self._found: dict[str, Rung] | None = None
-        self._exact = True
+        self.exact = True
+
+    @property
+    def nodes(self) -> int:
+        """Steps that are left."""
+        return self._sites.nodes
 
     def choose(self) -> Choice | None:
         """Choose who gives room; None if there is not enough."""
         sites = self._sites
         for bound, chosen in self._sets(self._gpus):
             if sites.nodes <= 0 and self._found is not None:
-                self._exact = False
+                self.exact = False
                 break
             sites.nodes -= 1
             if (apart := self._apart(chosen, bound)) is not None:
@@ -121,7 +143,7 @@ class _Room:
             return None
         found = sorted(self._found.items(), key=lambda item: (item[1].regret, item[0]))
         victims = tuple([Victim(holder, rung.level, rung.keeps) for holder, rung in found])
-        return Choice(victims, sum([rung.regret for _, rung in found]), self._exact)
+        return Choice(victims, sum([rung.regret for _, rung in found]), self.exact)
 
     def _sets(self, size: int) -> Iterator[tuple[float, list[Site]]]:
         """All sets of so many sites with what each costs at least, the cheapest first, while they beat the best."""
@@ -175,7 +197,7 @@ class _Room:
         search = Search(items, missing, bound=self._best, nodes=max(0, self._sites.nodes))
         cover = search.run()
         self._sites.nodes = search.nodes
-        self._exact = self._exact and search.complete
+        self.exact = self.exact and search.complete
         if cover is not None:
             self._best = cover.cost
             self._found = {found[index].holder: found[index].rungs[way] for index, way in cover.chosen.items()}
