@@ -83,6 +83,15 @@ def test_replicas_beside_each_other_count_a_device_as_busy_once() -> None:
     assert use.busy <= 1.0
 
 
+@pytest.mark.parametrize(("gpu_mb", "loads"), [(10_000, 1), (16_000, 2)], ids=["no-room", "room"])
+def test_a_crowd_has_another_replica_where_there_is_room_and_is_served_in_any_case(gpu_mb: int, loads: int) -> None:
+    services = fleet(8_000, gpus_mb=(gpu_mb,), max_replicas=2, target_inflight=1)
+    crowd = trace((0.0, "s0", 1.0), *((20.0 + number, "s0", 90.0) for number in range(4)), (200.0, "s0", 1.0))
+    report = simulate(services, crowd).report
+
+    assert (report.finished, report.loads) == (6, loads)
+
+
 def test_what_was_recorded_covers_every_replicas_life() -> None:
     outcome = simulate(fleet(8_000, 8_000), trace((0.0, "s0", 2.0), (20.0, "s1", 1.0)), record=True)
 

@@ -124,8 +124,9 @@ class Core:
         return replace(spec, conflicts=spec.conflicts | rivals) if rivals else spec
 
     def life(self, replica: str) -> Live | None:
-        """The present life of a replica."""
-        return self._state.replicas[replica].live
+        """The present life of a replica; none if its service is done with it."""
+        known = self._state.replicas.get(replica)
+        return None if known is None else known.live
 
     def rooms(self, replica: str) -> Mapping[str, int]:
         """What a replica holds, in MiB by device; of the host's memory only where sleepers go there."""
