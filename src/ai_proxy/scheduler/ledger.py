@@ -105,6 +105,8 @@ class Ledger:
             for place, device in enumerate(self.devices)
         }
 
+        self._makes = _by_make(self.devices)
+
         self.free_memory_mb = memory_mb
         self._free_custom = dict(self.capacities)
         self._books = dict(self._empty)
@@ -178,6 +180,12 @@ class Ledger:
         for uuid in uuids:
             self._write(uuid, holder, _reserved_mb(placement, self._books[uuid].device))
 
+    def repeat(self, holder: str, other: "Ledger") -> None:
+        """Have a holder hold in another ledger of these devices what it holds here, with what was measured of it."""
+        other.reserve(holder, self._held[holder])
+        for uuid in self._charged[holder]:
+            other.charge(holder, uuid, self._books[uuid].charges[holder])
+
     def release(self, holder: str) -> None:
         """Forget a holder; idempotent."""
         placement = self._held.pop(holder, None)
@@ -219,7 +227,7 @@ class Ledger:
         other.devices, other.capacities = self.devices, self.capacities
         other.free_memory_mb = self.free_memory_mb
         other._free_custom = self._free_custom.copy()
-        other._empty, other._books = self._empty, self._books.copy()
+        other._empty, other._makes, other._books = self._empty, self._makes, self._books.copy()
         other._held, other._charged = self._held.copy(), self._charged.copy()
         for holder in holders:
             other.release(holder)
@@ -228,7 +236,8 @@ class Ledger:
     def with_only(self, holders: Iterable[str]) -> "Ledger":
         """A ledger of its own in which these hold what they reserved, and nobody else uses anything."""
         other = Ledger((), self.memory_mb, headroom_mb=self.headroom_mb, capacities=self.capacities)
-        other.devices, other._empty, other._books = self.devices, self._empty, self._empty.copy()
+        other.devices, other._makes = self.devices, self._makes
+        other._empty, other._books = self._empty, self._empty.copy()
         for holder in holders:
             other.reserve(holder, self._held[holder])
         return other
@@ -250,13 +259,9 @@ class Ledger:
             >>> [[device.id for device in some] for some in ledger.alike(Demand(gpus=1))]
             [['0', 'amd0']]
         """
-        eligible = self.eligible(demand)
         if demand.gpus < 2:
-            return [eligible if demand.gpus else []]
-        by_make: dict[Vendor, list[Device]] = {}
-        for device in eligible:
-            by_make.setdefault(device.vendor, []).append(device)
-        return list(by_make.values())
+            return [self.eligible(demand) if demand.gpus else []]
+        return _by_make(self.eligible(demand)) if demand.pins else self._makes
 
     def fit(self, demand: Demand, avoid: Collection[str] = ()) -> Placement | None:
         """Place a demand on the devices with the least room to spare.
@@ -327,6 +332,15 @@ class Ledger:
 def _is_part(device: Device) -> bool:
     """Whether it is a MIG instance; one that the config declares may have no UUID."""
     return device.uuid.startswith("MIG-") or (device.vendor is Vendor.NVIDIA and ":" in device.id)
+
+
+def _by_make(devices: Iterable[Device]) -> list[list[Device]]:
+    """Sets of devices of which an engine can use several at once."""
+    found: dict[Vendor, list[Device]] = {}
+    for device in devices:
+        if not _is_part(device):
+            found.setdefault(device.vendor, []).append(device)
+    return list(found.values())
 
 
 def _reserved_mb(placement: Placement, device: Device) -> int | None:

@@ -19,7 +19,10 @@ from ai_proxy.scheduler.ledger import Ledger
 from ai_proxy.scheduler.sites import EACH, Site, Sites
 
 NODES = 400
-"""Steps of the search for one ask: about 2 ms, beside as much for a look at some hundred devices."""
+"""Steps of the search for one ask, each of which takes some microseconds: about 2 ms."""
+
+_LOOKS = 4
+"""To find the floors of so many candidates takes as long as a step; a large fleet may use up half of the steps so."""
 
 
 def least_regret(
@@ -35,7 +38,7 @@ def least_regret(
         residents: Who holds it, by holder.
         candidates: Holders that may be asked, busy or not. Whoever brings along one that may not be asked is not
             asked either.
-        budget: So many steps of search at most.
+        budget: So many steps of search at most; to look at a large fleet counts as some of them.
 
     Returns:
         Those with the least regret; None if not even all of them would do.
@@ -54,6 +57,7 @@ def least_regret(
     leavers = Leavers(ask, ledger, residents, candidates)
     if leavers.hopeless:
         return None
+    budget -= min(len(candidates) // _LOOKS, budget // 2)
     choice = _chosen(ask, ledger, leavers, ask.closed, budget)
     if choice is None and ask.loading:
         choice = _chosen(ask, ledger, leavers, ask.lost, budget)
@@ -84,13 +88,19 @@ def vacated(ledger: Ledger, victims: Iterable[Victim]) -> Ledger:
 
 def _needed(ask: Ask, ledger: Ledger, leavers: Leavers, choice: Choice) -> Choice:
     """Spare whom a search that was cut off has chosen in vain, the most missed first."""
-    avoid = ask.closed if vacated(ledger, choice.victims).fit(ask.demand, ask.closed) else ask.lost
+    room = vacated(ledger, choice.victims)
+    avoid = ask.closed if room.fit(ask.demand, ask.closed) else ask.lost
 
     def others_do(victim: Victim, others: Sequence[Victim]) -> bool:
         if victim.holder in leavers.must or any(victim.holder in leavers.along(other.holder) for other in others):
             return False
-        room = vacated(ledger, others)
-        return room.free_memory_mb >= min(0, ledger.free_memory_mb) and room.fit(ask.demand, avoid) is not None
+        ledger.repeat(victim.holder, room)
+        if room.free_memory_mb >= min(0, ledger.free_memory_mb) and room.fit(ask.demand, avoid) is not None:
+            return True
+        room.release(victim.holder)
+        if victim.level:
+            room.reserve(victim.holder, victim.keeps)
+        return False
 
     victims = choice.victims
     while True:
