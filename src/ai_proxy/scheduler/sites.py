@@ -110,10 +110,9 @@ class Sites:
         having = [holder for holder in charges if holder in candidates]
         if (len(having) if self._whole else sum([charges[holder] for holder in having])) < short:
             return None
-        floors = [candidates[holder].floor for holder in having]
         if self._unshared:
-            return min(floors) + EACH
-        return min([(floor + EACH) * self._share(holder) for floor, holder in zip(floors, having, strict=True)])
+            return min([candidates[holder].floor for holder in having]) + EACH
+        return min([(candidates[holder].floor + EACH) * self._share(holder) for holder in having])
 
     def _site(self, uuid: str, short: int) -> Site | None:
         """A device on which so much is missing; None if it can't be had."""
