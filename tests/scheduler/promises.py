@@ -75,7 +75,9 @@ class Promises:
 
     def settled(self, event: do.Event) -> None:
         """A step is over: whom others have made room for has to start, unless something else has happened."""
-        is_calm = isinstance(event, do.Tick) or (isinstance(event, do.Reported) and event.event in _CALM)
+        is_calm = isinstance(event, do.Tick) or (
+            isinstance(event, do.Reported) and event.event in _CALM and not event.leftovers
+        )
         for name, victims in list(self._owed.items()):
             service = self.state.services.get(name)
             if service is None or not any(each.waits_for_room for each in service.replicas):

@@ -1,5 +1,7 @@
 """Services that may not run beside each other, and services that can't run without each other."""
 
+from typing import Any
+
 import pytest
 
 from ai_proxy.errors import NoRoom, RuntimeUnavailable, StartFailed
@@ -35,9 +37,7 @@ def test_a_busy_service_in_conflict_is_waited_for_and_drained_by_a_claim() -> No
 
 
 def test_a_sleeper_in_conflict_has_to_stop() -> None:
-    world = World(
-        gpus(10_000), [spec("a", naps=(Nap(1),)), spec("b"), spec("c", 1_000, conflicts=frozenset({"a"}))]
-    )
+    world = World(gpus(10_000), [spec("a", naps=(Nap(1),)), spec("b"), spec("c", 1_000, conflicts=frozenset({"a"}))])
     ready(world, "a")
     world.arrive("b")
     world.run_all()
@@ -73,7 +73,7 @@ def test_a_service_that_returns_without_its_conflict_is_in_none() -> None:
 # Requirements
 
 
-def fleet(*, room_mb: int = 40_000, **of_required: object) -> World:
+def fleet(*, room_mb: int = 40_000, **of_required: Any) -> World:
     """An app that requires an engine, and a third service, all of 8,000 MB."""
     specs = [spec("app", requires=("engine",)), spec("engine", **of_required), spec("other")]
     return World(gpus(room_mb), specs)

@@ -1,5 +1,7 @@
 """Several replicas of one service: another where there is room and need, one less where there is none, some kept."""
 
+from typing import Any
+
 import pytest
 
 from ai_proxy.errors import NoRoom, StartFailed
@@ -10,7 +12,7 @@ from tests.scheduler.fleets import gpus
 from tests.scheduler.world import World, expect_rejected, ready, spec
 
 
-def many(**more: object) -> ServiceSpec:
+def many(**more: Any) -> ServiceSpec:
     """A service that may have three replicas, each for two requests at once."""
     return spec("a", **{"max_replicas": 3, "target_inflight": 2, **more})
 
@@ -127,7 +129,7 @@ def test_those_who_waited_are_spread_over_the_replicas() -> None:
 # In
 
 
-def grown(**more: object) -> World:
+def grown(**more: Any) -> World:
     """A service with two replicas, one of them just started."""
     world = ready(World(gpus(20_000), [many(**more)]), "a")
     crowd(world, 3)
@@ -180,7 +182,7 @@ def test_fewer_replicas_in_the_config_end_those_beyond_at_once() -> None:
 # Kept running
 
 
-def kept(**more: object) -> World:
+def kept(**more: Any) -> World:
     world = World(gpus(20_000), [many(min_replicas=1, **more), spec("b", 16_000)])
     world.take(do.StartAsked("a"))
     world.run_all()
