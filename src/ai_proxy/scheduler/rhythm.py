@@ -16,8 +16,8 @@ SPANS_S = (30.0, 240.0, 1_920.0, 15_360.0, 122_880.0)
 
 _RATIO = 8
 _LONGEST_S = SPANS_S[-1]
-_KEEP = 0.995
-"""Of what the weights rest on, so much remains at each use: they follow the last 200."""
+_KEEP = 0.98
+"""Of what the weights rest on, so much remains at each use: they follow the last 50."""
 _PRIOR = 2.0
 _UNSEEN = 0.5
 _UNSEEN_S = 1_800.0
