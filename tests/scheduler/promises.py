@@ -38,6 +38,7 @@ class Promises:
         self.lost: frozenset[str] = frozenset()
         self.adopted: set[str] = set()
         self._owed: dict[str, set[str]] = {}
+        self._chosen: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<Promises: others use {dict(self.foreign_mb)}, owed {self._owed}>"
@@ -72,6 +73,7 @@ class Promises:
             self.seen_mb.pop(move.replica, None)
         if move.eviction in {Eviction.ROOM, Eviction.CLAIM} and move.beneficiary is not None:
             self._owed.setdefault(move.beneficiary, set()).add(move.replica)
+            self._chosen.add(move.replica)
 
     def settled(self, event: do.Event) -> None:
         """A step is over: whom others have made room for has to start, unless something else has happened."""
@@ -82,14 +84,11 @@ class Promises:
             service = self.state.services.get(name)
             if service is None or not any(each.waits_for_room for each in service.replicas):
                 del self._owed[name]  # it has started, or nobody waits any more
-            elif not is_calm and not self._is_new(event, victims):
+            elif not is_calm and not victims & self._chosen:
                 del self._owed[name]
             else:
                 assert self._has_cause(victims), f"{sorted(victims)} left in vain for {service!r}: {service.verdict}"
-
-    def _is_new(self, event: do.Event, victims: set[str]) -> bool:
-        """The victims were chosen just now."""
-        return any(self.state.replicas[key].live is not None for key in victims if key in self.state.replicas)
+        self._chosen.clear()
 
     def _has_cause(self, victims: set[str]) -> bool:
         """Somebody is still to leave, or to load, or claims what is free."""

@@ -9,12 +9,13 @@ Consistent Hashing with Bounded Loads, 2016; the order of a key is rendezvous ha
 """
 
 from collections.abc import Callable, Sequence
+from math import ceil
 from zlib import crc32
 
 from ai_proxy.scheduler.state import Live
 
 BOUND = 1.25
-"""A replica takes at most this much of the mean load for the sake of affinity."""
+"""A replica takes at most this much of the mean load for the sake of affinity, rounded up to whole requests."""
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
@@ -40,7 +41,7 @@ def choose(lives: Sequence[Live], affinity: bytes | None, draw: Callable[[], flo
 
 
 def _by_affinity(lives: Sequence[Live], affinity: bytes) -> Live:
-    most = max(BOUND * (sum(live.open for live in lives) + 1) / len(lives), 1.0)
+    most = ceil(BOUND * (sum(live.open for live in lives) + 1) / len(lives))
     seed = crc32(affinity)
     for live in sorted(lives, key=lambda live: _rank(live, seed), reverse=True):
         if live.open + 1 <= most and live.open < live.limit:

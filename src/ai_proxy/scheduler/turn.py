@@ -80,6 +80,8 @@ class Turn:
         )
         if action is not None:
             self.actions.append(do.Run(replica.key, action, placement, level))
+        if previous is State.READY and replica.service.guests:
+            self.is_settled = False  # they have to know that what they wait for leaves
         if replica.state is State.READY:
             self.rearm_idle(replica.service)
         elif replica.state in _AT_REST:
