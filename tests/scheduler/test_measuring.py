@@ -1,12 +1,13 @@
 """What is measured counts: others' use, what replicas hold beyond their share, what is left behind, what is lost."""
 
+from ai_proxy.errors import NoRoom
 from ai_proxy.scheduler import messages as do
 from ai_proxy.scheduler.ledger import Demand
 from ai_proxy.scheduler.measured import Measured
 from ai_proxy.scheduler.spec import ServiceSpec
 from ai_proxy.services.machine import Event, State
 from tests.scheduler.fleets import gpus
-from tests.scheduler.world import World, ready, spec
+from tests.scheduler.world import World, expect_rejected, ready, spec
 
 GPU = "GPU-0"
 
@@ -115,16 +116,16 @@ def lease(vram_mb: int) -> ServiceSpec:
     return ServiceSpec("lease:game", Demand(1, vram_mb=vram_mb), pinned=True, lease=True)
 
 
-def test_idle_replicas_make_room_for_a_lease_and_wait_for_its_end() -> None:
+def test_idle_replicas_make_room_for_a_lease_and_who_needs_its_room_is_told_so_at_once() -> None:
     world = ready(World(gpus(10_000), [spec("a")]), "a")
     world.take(do.Configured(lease(8_000)))
     world.take(do.StartAsked("lease:game"))
     assert world.at("a") is State.STOPPING
     world.run_all()
     assert world.at("lease:game") is State.READY
-    number = world.arrive("a")
-    world.advance(60)
-    assert (world.at("lease:game"), number in world.waiting) == (State.READY, True)
+    error = expect_rejected(world, world.arrive("a"))
+    assert isinstance(error, NoRoom)
+    assert "lease:game" in str(error)
 
 
 def test_a_busy_replica_keeps_its_room_until_the_lease_has_waited_for_long_enough() -> None:
