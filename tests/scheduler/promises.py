@@ -87,14 +87,19 @@ class Promises:
             elif not is_calm and not victims & self._chosen:
                 del self._owed[name]
             else:
-                assert self._has_cause(victims), f"{sorted(victims)} left in vain for {service!r}: {service.verdict}"
+                assert self._has_cause(name), f"{sorted(victims)} left in vain for {service!r}: {service.verdict}"
         self._chosen.clear()
 
-    def _has_cause(self, victims: set[str]) -> bool:
-        """Somebody is still to leave, or to load, or claims what is free."""
-        replicas = self.state.replicas
-        leaving = any(_is_leaving(each) for each in replicas.values())
-        return leaving or bool(self.state.loading) or len(self._owed) > 1 or bool(self.adopted)
+    def _has_cause(self, name: str) -> bool:
+        """Somebody is still to leave, or to load, or somebody else gets what is free."""
+        replicas = self.state.replicas.values()
+        leaving = any(_is_leaving(each) for each in replicas)
+        promised = any(
+            each.outlook is not None and each.outlook.room is not None
+            for each in replicas
+            if each.service.id != name and each.waits_for_room
+        )
+        return leaving or promised or bool(self.state.loading or self.adopted) or len(self._owed) > 1
 
     def _charge(self, holder: str, held: Placement, device: Device) -> int | None:
         """What a holder is charged on a device; None if it is not on it."""
