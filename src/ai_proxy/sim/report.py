@@ -5,8 +5,10 @@ Pure arithmetic over a recorder's notes; every figure says in its description ho
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
+from ai_proxy.scheduler.waits import longest_wait_s
 from ai_proxy.sim.model import Fleet
 from ai_proxy.sim.recorder import Recorder
 from ai_proxy.sim.spans import Delay, Span
@@ -193,16 +195,22 @@ def _devices(fleet: Fleet, notes: Recorder, length_s: float) -> tuple[DeviceUse,
 
 
 def _fairness(fleet: Fleet, notes: Recorder) -> Fairness:
-    start_s = 2 * max((engine.ready_s for engine in fleet.engines.values()), default=0.0)
-    turn_s = notes.longest_exchange_s + notes.longest_stop_s + start_s
+    load_s = max((engine.ready_s for engine in fleet.engines.values()), default=0.0)
     claim_after_s = fleet.settings.claim_after_s
-    shares = [(cold.end_s - cold.start_s) / ((cold.ahead + 1) * turn_s + claim_after_s) for cold in notes.colds]
+    promised = partial(
+        longest_wait_s,
+        claim_after_s=claim_after_s,
+        exchange_s=notes.longest_exchange_s,
+        stop_s=notes.longest_stop_s,
+        load_s=load_s,
+    )
+    shares = [(cold.end_s - cold.start_s) / promised(ahead=cold.ahead) for cold in notes.colds]
     return Fairness(
         FORMULA,
         len(shares),
         notes.longest_exchange_s,
         notes.longest_stop_s,
-        start_s,
+        2 * load_s,
         claim_after_s,
         sum(share > 1.0 for share in shares),
         max(shares, default=0.0),
