@@ -46,6 +46,7 @@ class House:
         gone: Origins that were said to lead nowhere any more.
         quiet_s: For how long no byte has moved, on any exchange.
         may_cut: A stop may end open requests: something failed, or the proxy ends.
+        cut: Requests that were told to end, by their ids.
         faults: Stops that ended open requests though they might not.
     """
 
@@ -63,6 +64,7 @@ class House:
         self.faults: list[str] = []
         self.grants: list[OpenGrant] = []
         self.told: list[tuple[str, str]] = []
+        self.cut: list[str] = []
         self._count = 0
         self.scheduler = Scheduler(
             SchedulerState(Ledger(gpus(*gpus_mb), 0), Settings(**settings)),
@@ -110,7 +112,9 @@ class House:
 
     def request(self, service: str, max_wait_s: float | None = None) -> RequestInfo:
         self._count += 1
-        return RequestInfo(f"r{self._count}", service, 0.0, lambda: None, max_wait_s)
+        name = f"r{self._count}"
+        since = asyncio.get_running_loop().time()
+        return RequestInfo(name, service, since, lambda: self._cancel(name), max_wait_s)
 
     def ask(self, service: str) -> OpenGrant | None:
         """A grant at once, or none; one on a replica that was told to stop is a fault."""
@@ -124,6 +128,13 @@ class House:
     def later(self, service: str, max_wait_s: float | None = None) -> asyncio.Task[OpenGrant]:
         """A client that waits for its grant."""
         return asyncio.create_task(self.admit(service, max_wait_s))
+
+    def _cancel(self, request: str) -> None:
+        """What the data plane does with a request that has to end."""
+        self.cut.append(request)
+        for grant in self.grants:
+            if grant.request.id == request:
+                grant.close()
 
     def _lost(self, origin: Origin) -> None:
         self.gone.append(origin)

@@ -141,7 +141,7 @@ async def test_an_idle_replica_stops_and_a_request_in_that_moment_waits_for_the_
 
 @virtual_time
 async def test_an_engine_that_says_it_works_is_neither_idled_out_nor_evicted() -> None:
-    async with House(spec("a", idle_timeout_s=60.0), spec("b")) as house:
+    async with House(spec("a", idle_timeout_s=60.0, tells_work=True), spec("b")) as house:
         (await house.admit("a")).close()
         house.probe.works["a"] = True
         await asyncio.sleep(500)

@@ -49,7 +49,7 @@ def sicken(turn: Turn, replica: Replica, failure: CannotServe) -> None:
 def set_busy(turn: Turn, replica: Replica, event: do.WorkTold) -> None:
     """An engine told whether it works."""
     live = replica.live
-    if live is None:
+    if live is None or not replica.service.spec.tells_work:
         return
     if event.busy:
         live.last_used = turn.now
