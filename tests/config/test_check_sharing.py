@@ -53,6 +53,11 @@ def test_a_service_can_not_require_what_it_conflicts_with(tmp_path: Path) -> Non
     assert "among its conflicts too" in fault
 
 
+def test_a_service_can_not_require_what_conflicts_with_it(tmp_path: Path) -> None:
+    (fault,) = faults(tmp_path, "services: {a: {image: x, requires: b}, b: {image: x, conflicts: a}}")
+    assert "b says that it conflicts with a" in fault
+
+
 def test_fewer_replicas_at_most_than_at_least_is_a_fault(tmp_path: Path) -> None:
     (fault,) = faults(tmp_path, "services: {a: {image: x, replicas: {min: 3}}}")
     assert "min is 3, max is 1; write max: 3" in fault

@@ -58,10 +58,15 @@ async def test_says_why_to_whoever_asks_and_to_the_next_at_once(service: str, pr
         said = error["message"] + "\n".join(error.get("log_tail", ()))
         assert [word for word in words if word not in said] == [], said
         assert int(first.headers["retry-after"]) >= 1
-        proxy.await_state(service, "failed")
-        second = await chat(client, service)
+        # On a slow machine its rest may be over before the next request comes; each rest is longer than the last.
+        for _ in range(5):
+            proxy.await_state(service, "failed")
+            before = proxy.metric(failures)
+            second = await chat(client, service)
+            if proxy.metric(failures) == before:
+                break
     assert error_of(second)["message"] == error["message"]
-    assert proxy.metric(failures) == 1
+    assert proxy.metric(failures) == before
     shown = proxy.service(service)["failure"]
     assert shown["message"] == error["message"]
     assert shown["log_tail"] == error.get("log_tail", [])

@@ -155,8 +155,11 @@ def _check_company(name: str, service: Node, services: Mapping[str, Node], findi
             fix = f"write {near[0]}" if near else f"write one of {', '.join(services)}"
             findings.add(item, f"no such service: {item.value!r}", fix)
     for item in _items(service, "requires"):
+        required = services.get(str(item.value))
         if item.value in conflicts:
             findings.add(item, f"{item.value} is among its conflicts too", "remove it from one of them")
+        elif required is not None and name in {other.value for other in _items(required, "conflicts")}:
+            findings.add(item, f"{item.value} says that it conflicts with {name}", "remove one of the two")
         elif _leads_to(str(item.value), name, services):
             findings.add(item, f"{item.value} in turn requires {name}: neither could start", "remove one of the two")
 
