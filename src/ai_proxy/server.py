@@ -25,8 +25,9 @@ from ai_proxy import __version__
 from ai_proxy.config.faults import ConfigError
 from ai_proxy.config.load import load
 from ai_proxy.config.model_files import absolute
-from ai_proxy.config.models import Config, OnExit, RuntimeKind
+from ai_proxy.config.models import Config, RuntimeKind
 from ai_proxy.config.paths import find_config, proxy_name, state_dir
+from ai_proxy.config.server import OnExit
 from ai_proxy.config.watch import Watcher
 from ai_proxy.control.journal import Journal
 from ai_proxy.control.learned import FILE_NAME, Learned

@@ -13,8 +13,9 @@ from ai_proxy import __version__
 from ai_proxy.cli.failure import CONFIG_FAULT, Failure
 from ai_proxy.config.faults import ConfigError
 from ai_proxy.config.load import Loaded, inspect
-from ai_proxy.config.models import Config, OnExit, RuntimeKind
+from ai_proxy.config.models import Config, RuntimeKind
 from ai_proxy.config.paths import find_config
+from ai_proxy.config.server import OnExit
 
 ConfigFile = Annotated[
     Path | None,

@@ -12,7 +12,8 @@ from typing import Never
 
 from ai_proxy.config.diff import Change, diff, spec_hash
 from ai_proxy.config.faults import ConfigError
-from ai_proxy.config.models import Config, OnExit, RuntimeKind, ServiceConfig
+from ai_proxy.config.models import Config, RuntimeKind, ServiceConfig
+from ai_proxy.config.server import OnExit
 from ai_proxy.control.adoption import RETRY_S, Adoption
 from ai_proxy.control.closing import in_time, stop_deadline_s
 from ai_proxy.control.history import History
