@@ -80,6 +80,12 @@ def test_other_events_and_empty_lines_are_passed_over() -> None:
     assert history_of(["", json.dumps({"type": "decision", "at": 1.0, "service": "chat"})]).spans == ()
 
 
+def test_events_that_were_lost_are_counted() -> None:
+    run = history_of([LIFE[0], json.dumps({"type": "lost", "events": 3}), *LIFE[1:]])
+
+    assert (run.lost, run.length_s) == (3, 21.0)
+
+
 @pytest.mark.parametrize("line", ["no json", "[]", '{"at": 1}', '{"type": "service", "at": 1, "service": "a"}'])
 def test_a_line_that_is_no_event_is_named(line: str) -> None:
     with pytest.raises(BadHistory, match="line 2: not an event"):

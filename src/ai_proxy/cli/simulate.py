@@ -85,6 +85,8 @@ def gantt(
         raise Failure(f"{events}: {fault}") from None
     if not run.spans:
         raise Failure(f"{events}: no event tells of a replica on a device; record with `ai-proxy events --json`")
+    if run.lost:
+        typer.echo(f"{events}: {run.lost} events are missing: some bars may be too long, or not there", err=True)
     _write(picture, draw(run.spans, title=events.name, waits=run.waits))
 
 

@@ -30,11 +30,13 @@ class History:
         spans: What was held when, in seconds from the first event.
         waits: What was waited for.
         length_s: From the first event to the last.
+        lost: Events that the watcher was too slow for: around them spans may be too long, or missing.
     """
 
     spans: tuple[Span, ...]
     waits: tuple[Delay, ...]
     length_s: float
+    lost: int = 0
 
 
 def history_of(
@@ -60,12 +62,15 @@ def history_of(
     """
     book, waits = SpanBook(), []
     begin: float | None = None
-    at = 0.0
+    at, lost = 0.0, 0
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             event = json.loads(line)
+            if event["type"] == "lost":
+                lost += int(event["events"])
+                continue
             moment = float(event["at"])
             begin = moment if begin is None else begin
             at = moment - begin
@@ -83,7 +88,7 @@ def history_of(
         spans = with_work(
             spans, [(holder, start - (begin or 0.0), end - (begin or 0.0)) for holder, start, end in open_on]
         )
-    return History(spans, tuple(waits), at)
+    return History(spans, tuple(waits), at, lost)
 
 
 def with_work(spans: Iterable[Span], open_on: Iterable[Open]) -> tuple[Span, ...]:
