@@ -19,7 +19,8 @@ from ai_proxy.inventory.look import Inventory
 from ai_proxy.inventory.monitor import Monitor
 from ai_proxy.logging import Logs
 from ai_proxy.run import _uvicorn_config
-from ai_proxy.server import RootApp, System, create_app
+from ai_proxy.server import RootApp, create_app
+from ai_proxy.system import System
 
 GUARD_S = 5
 
