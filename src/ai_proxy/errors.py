@@ -4,9 +4,11 @@ An error has a kind (`code`), a source, an HTTP status and says whether a retry 
 place per plane (`proxy/replies.py`, `api/app.py`); nothing here knows of HTTP beyond the status number.
 
     ProxyError
-    ├── ClientError                 source client, never retryable
+    ├── ClientError                 source client
     │   ├── MalformedRequest        400  malformed_request
     │   ├── ModelMissing            400  model_missing
+    │   ├── Unauthorized            401  invalid_api_key
+    │   ├── Forbidden               403  model_not_allowed
     │   ├── UnknownModel            404  model_not_found
     │   ├── UnknownPath             404  path_not_found
     │   ├── MethodNotAllowed        405  method_not_allowed
@@ -14,6 +16,7 @@ place per plane (`proxy/replies.py`, `api/app.py`); nothing here knows of HTTP b
     │   ├── BodyTooLarge            413  body_too_large
     │   ├── TargetTooLong           414  target_too_long
     │   ├── EncodingNotSupported    415  encoding_not_supported
+    │   ├── RateLimited             429  rate_limit_exceeded, retryable
     │   ├── HeadersTooLarge         431  headers_too_large
     │   └── UpgradeNotSupported     501  upgrade_not_supported
     ├── CannotServe                 503, source proxy or runtime
@@ -88,7 +91,7 @@ class ProxyError(Exception):
 
 
 class ClientError(ProxyError):
-    """The request itself is at fault: sending it again changes nothing."""
+    """The request itself is at fault: sending it again changes nothing, unless its error says so."""
 
     type = "invalid_request_error"
     source = Source.CLIENT
@@ -105,6 +108,20 @@ class ModelMissing(ClientError):
     """A model-routed path whose request names no model, and no default service is set."""
 
     code = "model_missing"
+
+
+class Unauthorized(ClientError):
+    """The request has no key, or one that nobody was given."""
+
+    code = "invalid_api_key"
+    status = 401
+
+
+class Forbidden(ClientError):
+    """The request's key does not open what it asks for."""
+
+    code = "model_not_allowed"
+    status = 403
 
 
 class UnknownModel(ClientError):
@@ -154,6 +171,15 @@ class EncodingNotSupported(ClientError):
 
     code = "encoding_not_supported"
     status = 415
+
+
+class RateLimited(ClientError):
+    """The request's key has as many requests open, or had as many within a minute, as it may."""
+
+    code = "rate_limit_exceeded"
+    type = "rate_limit_error"
+    status = 429
+    retryable = True
 
 
 class HeadersTooLarge(ClientError):

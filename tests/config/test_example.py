@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import yaml
@@ -14,6 +15,7 @@ from ai_proxy.config.words import is_map, section_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 EXAMPLE = DOCS / "ai-proxy.example.yaml"
+HASHES = {f"{name}_KEY_HASH": sha256(name.encode()).hexdigest() for name in ("BACKEND", "NIGHTLY", "OPS")}
 
 
 def known_keys(section: type[Section], prefix: str = "") -> Iterator[str]:
@@ -43,7 +45,7 @@ def used_keys(section: type[Section], value: object, prefix: str = "") -> Iterat
 def test_the_example_is_valid(tmp_path: Path) -> None:
     shutil.copy(EXAMPLE, tmp_path)
     (tmp_path / "hf.env").write_text("HF_TOKEN=abc\n")
-    config = load(tmp_path / EXAMPLE.name, {"UPSTREAM_KEY": "key"})
+    config = load(tmp_path / EXAMPLE.name, {"UPSTREAM_KEY": "key"} | HASHES)
     assert {service.kind for service in config.services.values()} == set(RuntimeKind)
     assert config.services["chat"].environment == {"HF_TOKEN": "abc", "VLLM_LOGGING_LEVEL": "INFO"}
     assert config.services["qwen3-8b"].command[-2:] == ("--chat-template-kwargs", '{"enable_thinking":false}')  # type: ignore[index]  # a command is there

@@ -4,9 +4,12 @@ Works on the resolved nodes, not on the models, so that these faults are found b
 """
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from ai_proxy.config.document import Findings, Node
+from ai_proxy.config.fields import Rejected
+from ai_proxy.config.keys import key_hash
+from ai_proxy.config.naming import pattern_of
 from ai_proxy.config.sharing import ResourceRequirements
 from ai_proxy.config.words import advice
 
@@ -51,6 +54,7 @@ def check(root: Node, findings: Findings) -> None:
     entries = services.entries if services else {}
     _check_default_service(root, entries, findings)
     _check_models(entries, findings)
+    _check_keys(root, entries, findings)
     devices = _declared_devices(root, findings)
     capacities = root.get("capacities")
     for name, service in entries.items():
@@ -92,6 +96,37 @@ def model_names(service: str, node: Node) -> Iterator[tuple[str, Node]]:
         for item in models.value if isinstance(models.value, tuple) else (models,):
             if isinstance(item.value, str):
                 yield item.value, item
+
+
+def _check_keys(root: Node, services: Mapping[str, Node], findings: Findings) -> None:
+    """Names and hashes that are there twice, models that nobody offers; of a key nothing is shown but its name."""
+    node = root.get("keys")
+    offered = {name for service, entry in services.items() for name, _ in model_names(service, entry)} | set(services)
+    seen: dict[str, Node] = {}
+    for item in node.value if node is not None and isinstance(node.value, tuple) else ():
+        for key, place in item.entries.items():
+            if key in {"name", "hash"} and isinstance(place.value, str):
+                first = seen.setdefault(_told_apart(key, place.value), place)
+                if first is not place:
+                    findings.add(place, f"another key has the same {key}", "give each its own, or remove one")
+        for wanted in _items(item, "models"):
+            name = str(wanted.value)
+            if "*" not in name and name not in offered and not _offered_by_pattern(name, offered):
+                near = difflib.get_close_matches(name, offered, 3)
+                fix = f"write {' or '.join(near)}" if near else "write a model's name, a service's id, or a pattern"
+                findings.add(wanted, f"no service offers {name!r}", fix)
+
+
+def _told_apart(key: str, value: str) -> str:
+    """By what two entries are the same; a hash may be written in several ways."""
+    try:
+        return f"{key} {key_hash(value) if key == 'hash' else value}"
+    except Rejected:
+        return f"{key} {value}"
+
+
+def _offered_by_pattern(name: str, offered: Iterable[str]) -> bool:
+    return any(pattern_of(pattern).match(name) for pattern in offered if "*" in pattern)
 
 
 def _check_environment(service: Node, findings: Findings) -> None:

@@ -25,6 +25,7 @@ from ai_proxy.config.fields import (
     Vars,
     Volume,
 )
+from ai_proxy.config.keys import Keys
 from ai_proxy.config.section import Section
 from ai_proxy.config.server import LogConfig, ServerConfig
 from ai_proxy.config.sharing import Priority, Replicas, ResourceRequirements, SchedulingConfig, Sleep
@@ -303,6 +304,11 @@ class Config(Section):
     )
     server: ServerConfig = Field(ServerConfig(), description="The listener.")
     log: LogConfig = Field(LogConfig(), description="Logging.")
+    keys: Keys = Field(
+        (),
+        description="API keys. Without one for models, everybody who reaches the port may use them.",
+        examples=[[{"name": "backend", "hash": "${BACKEND_KEY_HASH}", "models": ["chat"]}]],
+    )
     scheduling: SchedulingConfig = Field(SchedulingConfig(), description="Waiting and fairness.")
     devices: Annotated[
         Annotated[Literal["auto"], Tag("found")] | Annotated[tuple[DeviceConfig, ...], Tag("listed")],

@@ -1,5 +1,6 @@
-"""Service ids out of names that were made for something else. Pure."""
+"""Service ids out of names that were made for something else; patterns that names match. Pure."""
 
+import fnmatch
 import re
 from collections.abc import Container
 
@@ -31,3 +32,13 @@ def unused_id(name: str, used: Container[str]) -> str:
         ending = f"-{count}"
         candidate = f"{name[: _LONGEST - len(ending)].rstrip(_EDGES)}{ending}"
     return candidate
+
+
+def pattern_of(text: str) -> re.Pattern[str]:
+    """Compile a pattern in which `*` alone is special; fnmatch's groups are atomic, so no name makes it backtrack.
+
+    Example:
+        >>> bool(pattern_of("big-*").match("big-7b")), bool(pattern_of("v[1]?").match("v1x"))
+        (True, False)
+    """
+    return re.compile(fnmatch.translate(text.replace("[", "[[]").replace("?", "[?]")))

@@ -67,7 +67,7 @@ _SERVICE_WORDS = {
 }
 
 _TOP_WORDS = {
-    "apiKeys": "remove it: keys are not checked by this version",
+    "apiKeys": "write keys: [{name: …, hash: …}]; `ai-proxy key hash` prints the entry of a key that you have",
     "globalTTL": "write defaults: {idle_timeout_s: …}",
     "groups": "remove it: what runs together follows from resources; conflicts in a service keeps others out",
     "healthCheckTimeout": "write defaults: {health: {start_timeout_s: …}}",

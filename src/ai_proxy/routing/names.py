@@ -3,13 +3,12 @@
 Exact names are one dict; wildcards are compiled once and scanned, the one with the most literal characters first.
 """
 
-import fnmatch
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 from ai_proxy.config.models import ServiceConfig
+from ai_proxy.config.naming import pattern_of
 from ai_proxy.errors import UnknownModel
 from ai_proxy.routing.nearest import advice, shown
 
@@ -56,7 +55,7 @@ class ModelNames:
                     raise ValueError(f"model {name!r} is claimed by two services: {rival}, {service}")
                 self._claims[name] = Target(service, None if engine_name == name else engine_name)
         wild = sorted((name for name in self._claims if "*" in name), key=_literal_length, reverse=True)
-        self._wildcards = tuple((_compile(name), self._claims.pop(name)) for name in wild)
+        self._wildcards = tuple((pattern_of(name), self._claims.pop(name)) for name in wild)
         self._most_slashes = max((name.count("/") for name in self._claims), default=0)
         self.listed = tuple(
             ListedModel(name, target.service)
@@ -107,8 +106,3 @@ def _models(service: str, settings: ServiceConfig) -> dict[str, str | None]:
 
 def _literal_length(pattern: str) -> int:
     return len(pattern) - pattern.count("*")
-
-
-def _compile(pattern: str) -> re.Pattern[str]:
-    """Compile a pattern in which `*` alone is special; fnmatch's groups are atomic, so no name makes it backtrack."""
-    return re.compile(fnmatch.translate(pattern.replace("[", "[[]").replace("?", "[?]")))
