@@ -25,58 +25,55 @@ WAKES = {1: 0.1, 2: 0.5}
 class Residents(Mapping[str, Resident]):
     """The holders of room by name.
 
-    Attributes:
-        resting_until: When the first of those that were looked at, and would be idle otherwise, has been there for
-            long enough to leave; infinity if there was none.
+    The views know the moment but not this: what refers to itself is left to the garbage collector, which would hold
+    the loop for longer than any plan once a fleet's views have gathered.
     """
 
     def __init__(self, state: SchedulerState, now: float) -> None:
-        self.state = state
-        self.now = now
-        self.resting_until = math.inf
+        self._state = state
+        self._moment = _Moment(state, now)
         self._views: dict[str, Resident] = {}
         self._is_complete = False
 
     def __repr__(self) -> str:
-        return f"<Residents {len(self)} at {self.now:.3f}>"
+        return f"<Residents {len(self)} at {self._moment.now:.3f}>"
+
+    @property
+    def resting_until(self) -> float:
+        """When the first of those that were looked at, and would be idle otherwise, has rested for long enough.
+
+        Infinity if there was none.
+        """
+        return self._moment.resting_until
 
     def __getitem__(self, holder: str) -> Resident:
         view = self._views.get(holder)
         if view is None:
-            replica = self.state.replicas.get(holder)
-            view = Promised(holder, self._waits_for(holder)) if replica is None else _View(self, replica)
+            replica = self._state.replicas.get(holder)
+            view = Promised(holder, self._waits_for(holder)) if replica is None else _View(self._moment, replica)
             self._views[holder] = view
         return view
 
     def items(self) -> ItemsView[str, Resident]:
         """All of them, made once."""
         if not self._is_complete:
-            replicas = self.state.replicas
+            replicas, moment = self._state.replicas, self._moment
             self._views = {
-                holder: self[holder] if (replica := replicas.get(holder)) is None else _View(self, replica)
+                holder: self[holder] if (replica := replicas.get(holder)) is None else _View(moment, replica)
                 for holder in self
             }
             self._is_complete = True
         return self._views.items()
 
     def _waits_for(self, holder: str) -> str:
-        replica = self.state.replicas.get(holder.removesuffix(PROMISED))
+        replica = self._state.replicas.get(holder.removesuffix(PROMISED))
         return holder if replica is None else replica.service.id
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.state.ledger.held)
+        return iter(self._state.ledger.held)
 
     def __len__(self) -> int:
-        return self.state.ledger.holders
-
-    def rests(self, live: Live) -> bool:
-        """Whether a replica came so recently that it would be a waste to have it leave."""
-        if live.ready_at is None or live.ready_at + self.state.settings.min_residency_s <= self.now:
-            return False
-        until = live.ready_at + min(self.state.settings.min_residency_s, live.ready_at - live.placed_at)
-        if until > self.now:
-            self.resting_until = min(self.resting_until, until)
-        return until > self.now
+        return self._state.ledger.holders
 
 
 class Promised:
@@ -104,16 +101,41 @@ class Promised:
         return f"<Promised {self.holder}>"
 
 
+class _Moment:
+    """What the views of one plan share.
+
+    Attributes:
+        resting_until: As of `Residents`.
+    """
+
+    __slots__ = ("now", "resting_until", "state")
+
+    def __init__(self, state: SchedulerState, now: float) -> None:
+        self.state = state
+        self.now = now
+        self.resting_until = math.inf
+
+    def rests(self, live: Live) -> bool:
+        """Whether a replica came so recently that it would be a waste to have it leave."""
+        residency_s = self.state.settings.min_residency_s
+        if live.ready_at is None or live.ready_at + residency_s <= self.now:
+            return False
+        until = live.ready_at + min(residency_s, live.ready_at - live.placed_at)
+        if until > self.now:
+            self.resting_until = min(self.resting_until, until)
+        return until > self.now
+
+
 class _View:
     """A replica as a resident; `planner.Resident` says what each attribute means.
 
     One is made of every replica for each plan: it is cheap to make, and what all of them are asked is cheap to tell.
     """
 
-    __slots__ = ("_replica", "_residents", "leaving")
+    __slots__ = ("_moment", "_replica", "leaving")
 
-    def __init__(self, residents: Residents, replica: Replica) -> None:
-        self._residents = residents
+    def __init__(self, moment: _Moment, replica: Replica) -> None:
+        self._moment = moment
         self._replica = replica
         state = replica.state
         self.leaving = state is not State.READY and _is_leaving(replica)
@@ -135,12 +157,12 @@ class _View:
 
     @property
     def placement(self) -> Placement:
-        return self._residents.state.ledger.placement(self.holder)
+        return self._moment.state.ledger.placement(self.holder)
 
     @property
     def idle(self) -> bool:
         """Neither at work itself, nor needed by one that requires it and works or waits."""
-        replica, residents = self._replica, self._residents
+        replica, moment = self._replica, self._moment
         if replica.state is State.READY:
             live = replica.live
             if live is None or not live.is_idle:
@@ -149,24 +171,24 @@ class _View:
             live = None
         else:
             return False
-        dependents = residents.state.dependents
+        dependents = moment.state.dependents
         if dependents and self.service in dependents and self._is_needed():
             return False
-        return live is None or not residents.rests(live)
+        return live is None or not moment.rests(live)
 
     def _is_needed(self) -> bool:
-        service, state = self._replica.service, self._residents.state
+        service, state = self._replica.service, self._moment.state
         waits = (awaited_since(state, dependent) for dependent in dependents_of(state, service))
         return any(since < math.inf for since in waits) or is_worked_on(state, service)
 
     @property
     def pinned(self) -> bool:
-        spec, state = self._replica.service.spec, self._residents.state
+        spec, state = self._replica.service.spec, self._moment.state
         return bool(spec.pinned or spec.min_replicas or state.dependents) and is_pinned(state, self._replica)
 
     @property
     def along(self) -> tuple[str, ...]:
-        state = self._residents.state
+        state = self._moment.state
         if self.service not in state.dependents:
             return ()
         return tuple(
@@ -189,8 +211,8 @@ class _View:
 
     def _regret(self) -> float:
         """What its stop costs: whoever has copies that stay is missed the less."""
-        residents, service = self._residents, self._replica.service
-        regret = residents.state.estimates.regret(service.spec.id, residents.now)
+        moment, service = self._moment, self._replica.service
+        regret = moment.state.estimates.regret(service.spec.id, moment.now)
         return regret if len(service.replicas) == 1 else regret / (len(service.in_state(State.READY)) or 1)
 
 
