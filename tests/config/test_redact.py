@@ -41,3 +41,10 @@ def test_names_of_variables_and_the_rest_stay() -> None:
     dump = shown(environment={"HF_TOKEN": "abc"}, port=80, models=["m"])
     assert dump["environment"] == {"HF_TOKEN": HIDDEN}
     assert (dump["image"], dump["port"], dump["models"]) == ("x", 80, {"m": None})
+
+
+def test_of_a_key_all_but_its_hash_is_shown() -> None:
+    config = Config.model_validate({"keys": [{"name": "ops", "hash": "ab" * 32}], "services": {"a": {"image": "x"}}})
+    shown_keys = redacted(config)["keys"]
+    assert isinstance(shown_keys, list)
+    assert (shown_keys[0]["name"], shown_keys[0]["hash"]) == ("ops", HIDDEN)

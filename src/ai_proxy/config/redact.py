@@ -29,6 +29,7 @@ def redacted(config: Config) -> dict[str, object]:
         ({'HF_TOKEN': '•••'}, ['serve', '--api-key', '•••'])
     """
     dump: dict[str, object] = config.model_dump(mode="json")
+    dump["keys"] = [key.model_dump(mode="json") | {"hash": HIDDEN} for key in config.keys]
     dump["services"] = {name: _service(service.model_dump(mode="json")) for name, service in config.services.items()}
     return dump
 
