@@ -132,7 +132,7 @@ async def test_the_client_s_request_id_is_kept_if_harmless_and_told_to_both() ->
         assert other.header(b"x-request-id") not in (None, b"a b")
 
 
-async def test_43_the_engine_is_told_who_asks_and_not_by_the_client() -> None:
+async def test_b43_the_engine_is_told_who_asks_and_not_by_the_client() -> None:
     async with Upstream(answering(OK)) as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
         await client.ask(get("/files/a", "X-Forwarded-For: 6.6.6.6", "Forwarded: for=6.6.6.6"))
 
@@ -162,7 +162,7 @@ async def test_configured_fields_replace_the_client_s_and_a_url_names_the_host()
     assert fields[b"Host"] == b"llm.example.com"
 
 
-async def test_16_17_hop_by_hop_fields_end_at_the_proxy_both_ways() -> None:
+async def test_b16_b17_hop_by_hop_fields_end_at_the_proxy_both_ways() -> None:
     response = b"HTTP/1.1 200 OK\r\nConnection: X-Up\r\nX-Up: 1\r\nKeep-Alive: timeout=5\r\nContent-Length: 0\r\n\r\n"
     async with Upstream(answering(response)) as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
         answer = await client.ask(get("/files/a", "Connection: x-hop", "X-Hop: 1", "Keep-Alive: 5", "TE: trailers, x"))
@@ -176,7 +176,7 @@ async def test_16_17_hop_by_hop_fields_end_at_the_proxy_both_ways() -> None:
 # Waiting for a grant
 
 
-async def test_54_a_cold_service_is_waited_for_and_the_wait_is_told() -> None:
+async def test_b54_a_cold_service_is_waited_for_and_the_wait_is_told() -> None:
     async with Upstream(answering(OK)) as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
         await client.send(chat("cold"))
         await until(lambda: proxy.gate.waiting)
@@ -261,7 +261,7 @@ def dead_origin() -> Origin:
         (get("*"), 400, "malformed_request"),
     ],
 )
-async def test_60_bad_requests_are_told_why_and_reach_no_engine(request_bytes: bytes, status: int, code: str) -> None:
+async def test_b60_bad_requests_are_told_why_and_reach_no_engine(request_bytes: bytes, status: int, code: str) -> None:
     async with Upstream(answering(OK)) as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
         answer = await client.ask(request_bytes)
         error = json.loads(answer.body)["error"]
@@ -326,7 +326,7 @@ async def test_models_are_listed_with_their_state_and_none_is_started() -> None:
     assert proxy.gate.granted == 0
 
 
-async def test_42_options_star_is_answered() -> None:
+async def test_b42_options_star_is_answered() -> None:
     async with Upstream() as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
         answer = await client.ask(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n")
 
@@ -337,7 +337,7 @@ async def test_42_options_star_is_answered() -> None:
 # The books
 
 
-async def test_66_each_request_has_one_entry_and_is_counted() -> None:
+async def test_b66_each_request_has_one_entry_and_is_counted() -> None:
     async with Upstream(answering(OK)) as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
         await client.ask(chat())
         await client.ask(chat("nobody"))
@@ -358,7 +358,7 @@ async def test_66_each_request_has_one_entry_and_is_counted() -> None:
     assert proxy.metrics.unrouted.responses[4] == 1
 
 
-async def test_66_an_entry_holds_no_more_of_a_name_than_a_line_shows() -> None:
+async def test_b66_an_entry_holds_no_more_of_a_name_than_a_line_shows() -> None:
     async with Upstream() as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
         assert (await client.ask(chat("x" * 100_000))).status == 404
 

@@ -14,7 +14,7 @@ MIB = 1024 * 1024
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
-async def test_1_a_client_that_leaves_before_the_head_closes_the_upstream(how: str) -> None:
+async def test_b01_a_client_that_leaves_before_the_head_closes_the_upstream(how: str) -> None:
     async def script(peer: Peer) -> None:
         await peer.read_request()
         await peer.wait_eof()
@@ -30,7 +30,7 @@ async def test_1_a_client_that_leaves_before_the_head_closes_the_upstream(how: s
 
 
 @pytest.mark.parametrize("how", ["close", "reset", "half_close"])
-async def test_2_a_client_that_leaves_a_stream_closes_the_upstream(how: str) -> None:
+async def test_b02_a_client_that_leaves_a_stream_closes_the_upstream(how: str) -> None:
     async def script(peer: Peer) -> None:
         await peer.read_request()
         await peer.send(EVENTS, event(1))
@@ -52,7 +52,7 @@ async def test_2_a_client_that_leaves_a_stream_closes_the_upstream(how: str) -> 
 
 
 @pytest.mark.parametrize("paused", [True, False])
-async def test_2_a_client_that_leaves_during_its_upload_closes_the_upstream(paused: bool) -> None:
+async def test_b02_a_client_that_leaves_during_its_upload_closes_the_upstream(paused: bool) -> None:
     async def script(peer: Peer) -> None:
         await peer.read()
         if paused:
@@ -75,7 +75,7 @@ async def test_2_a_client_that_leaves_during_its_upload_closes_the_upstream(paus
         await until(lambda: not proxy.pool.active)
 
 
-async def test_2_a_client_that_leaves_before_it_took_the_last_piece_has_left() -> None:
+async def test_b02_a_client_that_leaves_before_it_took_the_last_piece_has_left() -> None:
     go_on = asyncio.Event()
 
     async def script(peer: Peer) -> None:
@@ -96,7 +96,7 @@ async def test_2_a_client_that_leaves_before_it_took_the_last_piece_has_left() -
         await ended(proxy, Ending.CLIENT_GONE)
 
 
-async def test_3_a_client_that_leaves_the_queue_is_forgotten() -> None:
+async def test_b03_a_client_that_leaves_the_queue_is_forgotten() -> None:
     async with Upstream() as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
         await client.send(chat("cold"))
         await until(lambda: proxy.gate.waiting)
@@ -135,7 +135,7 @@ async def test_an_operator_s_cancel_closes_both_sides() -> None:
         await ended(proxy, Ending.CANCELLED)
 
 
-async def test_57_an_upload_that_stops_while_its_answer_streams_is_not_the_engine_s_fault() -> None:
+async def test_b57_an_upload_that_stops_while_its_answer_streams_is_not_the_engine_s_fault() -> None:
     async def script(peer: Peer) -> None:
         await peer.read_until(b"hello\r\n")
         await peer.send(EVENTS, event(1))

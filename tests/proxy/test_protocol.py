@@ -25,14 +25,14 @@ async def asked(data: bytes) -> dict[str, Any]:
 # Requests that are taken
 
 
-async def test_39_names_and_high_bytes_of_request_fields_are_kept() -> None:
+async def test_b39_names_and_high_bytes_of_request_fields_are_kept() -> None:
     seen = await asked(b"GET / HTTP/1.1\r\nHost: a\r\nX-MiXed: caf\xe9\r\n\r\n")
 
     assert seen["raw"] == [["Host", "a"], ["X-MiXed", "caf\xe9"]]
     assert seen["headers"] == [["host", "a"], ["x-mixed", "caf\xe9"]]
 
 
-async def test_39_names_of_response_fields_are_written_as_the_app_gives_them() -> None:
+async def test_b39_names_of_response_fields_are_written_as_the_app_gives_them() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         headers = [(b"Set-Cookie", b"a=1"), (b"X-Name", b"\xff"), (b"Set-Cookie", b"b=2"), (b"Content-Length", b"0")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -44,7 +44,7 @@ async def test_39_names_of_response_fields_are_written_as_the_app_gives_them() -
     assert answer.headers[:3] == [(b"Set-Cookie", b"a=1"), (b"X-Name", b"\xff"), (b"Set-Cookie", b"b=2")]
 
 
-async def test_40_41_raw_path_and_query_are_not_touched() -> None:
+async def test_b40_b41_raw_path_and_query_are_not_touched() -> None:
     seen = await asked(b"GET //a%2Fb/../c;d?a=1;b=2&c=%zz HTTP/1.1\r\nHost: a\r\n\r\n")
 
     assert seen["raw_path"] == "//a%2Fb/../c;d"
@@ -52,14 +52,14 @@ async def test_40_41_raw_path_and_query_are_not_touched() -> None:
     assert seen["query"] == "a=1;b=2&c=%zz"
 
 
-async def test_42_an_absolute_target_decides_the_host() -> None:
+async def test_b42_an_absolute_target_decides_the_host() -> None:
     seen = await asked(b"GET http://right.example:81/x?y HTTP/1.1\r\nhost: wrong\r\nA: b\r\n\r\n")
 
     assert (seen["raw_path"], seen["query"]) == ("/x", "y")
     assert seen["raw"] == [["A", "b"], ["Host", "right.example:81"]]
 
 
-async def test_42_options_star_reaches_the_app() -> None:
+async def test_b42_options_star_reaches_the_app() -> None:
     assert (await asked(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"))["path"] == "*"
 
 
@@ -68,11 +68,11 @@ async def test_ordinary_hosts_are_taken(host: bytes) -> None:
     assert (await asked(b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % host))["path"] == "/"
 
 
-async def test_18_an_empty_connection_field_is_tolerated() -> None:
+async def test_b18_an_empty_connection_field_is_tolerated() -> None:
     assert (await asked(b"GET / HTTP/1.1\r\nHost: a\r\nConnection:\r\n\r\n"))["path"] == "/"
 
 
-async def test_28_29_chunked_bodies_arrive_whole_and_trailers_are_no_fields() -> None:
+async def test_b28_b29_chunked_bodies_arrive_whole_and_trailers_are_no_fields() -> None:
     head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
     seen = await asked(head + b"3;ext=1\r\nabc\r\n2\r\nde\r\n0\r\nX-Admin: yes\r\nHost: b\r\n\r\n")
 
@@ -80,7 +80,7 @@ async def test_28_29_chunked_bodies_arrive_whole_and_trailers_are_no_fields() ->
     assert [name for name, _ in seen["headers"]] == ["host", "transfer-encoding"]
 
 
-async def test_27_fields_that_differ_by_a_dash_stay_apart() -> None:
+async def test_b27_fields_that_differ_by_a_dash_stay_apart() -> None:
     seen = await asked(b"POST / HTTP/1.1\r\nHost: a\r\nContent_Length: 3\r\nContent-Length: 1\r\n\r\nx")
 
     assert seen["raw"][1:] == [["Content_Length", "3"], ["Content-Length", "1"]]
@@ -90,14 +90,14 @@ async def test_27_fields_that_differ_by_a_dash_stay_apart() -> None:
 # Several requests
 
 
-async def test_15_pipelined_requests_are_answered_in_order() -> None:
+async def test_b15_pipelined_requests_are_answered_in_order() -> None:
     async with serving(echo) as server, Client.to(server.port) as client:
         await client.send(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % n for n in range(3)))
 
         assert [json.loads((await client.answer()).body)["path"] for _ in range(3)] == ["/0", "/1", "/2"]
 
 
-async def test_15_a_pipelined_body_arrives_after_the_answer_before_it() -> None:
+async def test_b15_a_pipelined_body_arrives_after_the_answer_before_it() -> None:
     head = b"POST /%d HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n"
     async with serving(echo) as server, Client.to(server.port) as client:
         await client.send(head % 0 + b"abc" + head % 1)
@@ -117,14 +117,14 @@ async def test_a_request_that_says_close_ends_the_connection_and_what_follows_is
 # Bodies and answers that cross
 
 
-async def test_46_continue_is_said_once_the_app_wants_the_body() -> None:
+async def test_b46_continue_is_said_once_the_app_wants_the_body() -> None:
     async with serving(echo) as server, Client.to(server.port) as client:
         await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-Continue\r\n\r\n")
         assert (await client.head())[0] == 100
         assert json.loads((await client.ask(b"hi")).body)["body"] == "hi"
 
 
-async def test_46_a_client_of_http_1_0_does_not_know_continue() -> None:
+async def test_b46_a_client_of_http_1_0_does_not_know_continue() -> None:
     called = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -144,7 +144,7 @@ async def refuse_at_once(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body"})
 
 
-async def test_46_a_final_answer_instead_of_continue_ends_the_connection() -> None:
+async def test_b46_a_final_answer_instead_of_continue_ends_the_connection() -> None:
     async with serving(refuse_at_once) as server, Client.to(server.port) as client:
         answer = await client.ask(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
 
@@ -152,7 +152,7 @@ async def test_46_a_final_answer_instead_of_continue_ends_the_connection() -> No
         assert await client.rest() == b""
 
 
-async def test_13_an_early_answer_arrives_and_a_short_rest_of_the_body_is_drained() -> None:
+async def test_b13_an_early_answer_arrives_and_a_short_rest_of_the_body_is_drained() -> None:
     async with serving(refuse_at_once) as server, Client.to(server.port) as client:
         await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n" + b"x" * 50_000)
         assert (await client.answer()).status == 413
@@ -160,7 +160,7 @@ async def test_13_an_early_answer_arrives_and_a_short_rest_of_the_body_is_draine
         assert (await client.ask(GET)).status == 413
 
 
-async def test_13_a_long_rest_of_the_body_ends_the_connection() -> None:
+async def test_b13_a_long_rest_of_the_body_ends_the_connection() -> None:
     limits = ConnectionLimits(linger_bytes=10_000)
     async with serving(refuse_at_once, limits) as server, Client.to(server.port) as client:
         await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n" + b"x" * 50_000)
@@ -169,7 +169,7 @@ async def test_13_a_long_rest_of_the_body_ends_the_connection() -> None:
         assert await client.rest() == b""
 
 
-async def test_6_a_body_that_the_app_does_not_ask_for_is_not_read() -> None:
+async def test_b06_a_body_that_the_app_does_not_ask_for_is_not_read() -> None:
     go = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -23,7 +23,7 @@ async def test_http_1_0_gets_no_chunks_and_the_end_by_close() -> None:
 
 
 @pytest.mark.parametrize("status", [204, 304])
-async def test_32_a_bodiless_status_has_no_body_and_no_framing(status: int) -> None:
+async def test_b32_a_bodiless_status_has_no_body_and_no_framing(status: int) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": status})
         await send({"type": "http.response.body", "body": b"extra"})
@@ -32,7 +32,7 @@ async def test_32_a_bodiless_status_has_no_body_and_no_framing(status: int) -> N
         assert [await client.ask(GET) for _ in range(2)][1].headers == []
 
 
-async def test_31_a_head_response_keeps_its_length_and_has_no_body() -> None:
+async def test_b31_a_head_response_keeps_its_length_and_has_no_body() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"Content-Length", b"5")]})
         await send({"type": "http.response.body"})
@@ -43,7 +43,7 @@ async def test_31_a_head_response_keeps_its_length_and_has_no_body() -> None:
             assert answer.header(b"content-length") == b"5"
 
 
-async def test_50_trailers_follow_a_chunked_body() -> None:
+async def test_b50_trailers_follow_a_chunked_body() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "trailers": True})
         await send({"type": "http.response.body", "body": b"x"})

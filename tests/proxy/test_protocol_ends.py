@@ -26,7 +26,7 @@ class Watcher:
 
 
 @pytest.mark.parametrize("how", ["close", "half_close", "reset"])
-async def test_1_14_a_client_that_leaves_is_told_to_the_app(how: str) -> None:
+async def test_b01_b14_a_client_that_leaves_is_told_to_the_app(how: str) -> None:
     app = Watcher()
     async with serving(app) as server, Client.to(server.port) as client:
         await client.send(GET)
@@ -41,7 +41,7 @@ async def test_1_14_a_client_that_leaves_is_told_to_the_app(how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
-async def test_2_a_client_that_leaves_is_noticed_while_its_socket_is_not_read(how: str) -> None:
+async def test_b02_a_client_that_leaves_is_noticed_while_its_socket_is_not_read(how: str) -> None:
     app = Watcher()
     async with serving(app) as server, Client.to(server.port) as client:
         await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\n" + b"x" * 200_000)
@@ -52,7 +52,7 @@ async def test_2_a_client_that_leaves_is_noticed_while_its_socket_is_not_read(ho
         await asyncio.wait_for(app.gone.wait(), GUARD_S)
 
 
-async def test_15_a_client_that_leaves_with_requests_in_line_is_noticed() -> None:
+async def test_b15_a_client_that_leaves_with_requests_in_line_is_noticed() -> None:
     app = Watcher()
     async with serving(app) as server, Client.to(server.port) as client:
         await client.send(GET * 3)
@@ -77,7 +77,7 @@ async def test_a_callback_registered_too_late_is_called_at_once() -> None:
         await asyncio.wait_for(called.wait(), GUARD_S)
 
 
-async def test_9_an_abort_leaves_a_chunked_body_without_its_end() -> None:
+async def test_b09_an_abort_leaves_a_chunked_body_without_its_end() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200})
         await send({"type": "http.response.body", "body": b"ab", "more_body": True})
@@ -89,7 +89,7 @@ async def test_9_an_abort_leaves_a_chunked_body_without_its_end() -> None:
         assert await client.rest() == b"2\r\nab\r\n"
 
 
-async def test_11_an_abort_to_http_1_0_is_a_reset() -> None:
+async def test_b11_an_abort_to_http_1_0_is_a_reset() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200})
         await send({"type": "http.response.body", "body": b"ab", "more_body": True})
@@ -104,7 +104,7 @@ async def test_11_an_abort_to_http_1_0_is_a_reset() -> None:
 # Deadlines
 
 
-async def test_57_a_head_that_does_not_arrive_is_a_408() -> None:
+async def test_b57_a_head_that_does_not_arrive_is_a_408() -> None:
     async with serving(echo, ConnectionLimits(head_s=0.05)) as server, Client.to(server.port) as client:
         answer = await client.ask(b"GET / HT")
 
@@ -112,7 +112,7 @@ async def test_57_a_head_that_does_not_arrive_is_a_408() -> None:
         assert await client.rest() == b""
 
 
-async def test_57_a_head_that_trickles_is_a_408_all_the_same() -> None:
+async def test_b57_a_head_that_trickles_is_a_408_all_the_same() -> None:
     async with serving(echo, ConnectionLimits(head_s=0.1)) as server, Client.to(server.port) as client:
         await client.send(b"GET / HTTP/1.1\r\nA: ")
 
@@ -126,7 +126,7 @@ async def test_57_a_head_that_trickles_is_a_408_all_the_same() -> None:
         trickling.cancel()
 
 
-async def test_57_a_body_that_stops_is_a_408() -> None:
+async def test_b57_a_body_that_stops_is_a_408() -> None:
     async with serving(echo, ConnectionLimits(body_idle_s=0.05)) as server, Client.to(server.port) as client:
         answer = await client.ask(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc")
 
@@ -134,7 +134,7 @@ async def test_57_a_body_that_stops_is_a_408() -> None:
         assert await client.rest() == b""
 
 
-async def test_57_an_idle_connection_is_closed_without_a_word() -> None:
+async def test_b57_an_idle_connection_is_closed_without_a_word() -> None:
     limits = ConnectionLimits(keep_alive_s=0.05)
     async with serving(echo, limits) as server, Client.to(server.port) as client:
         assert (await client.ask(GET)).status == 200
@@ -170,7 +170,7 @@ async def test_a_client_that_takes_nothing_is_given_up() -> None:
         await asyncio.wait_for(gone.wait(), GUARD_S)
 
 
-async def test_57_a_head_that_we_do_not_read_yet_is_not_late() -> None:
+async def test_b57_a_head_that_we_do_not_read_yet_is_not_late() -> None:
     go = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -187,7 +187,7 @@ async def test_57_a_head_that_we_do_not_read_yet_is_not_late() -> None:
         assert [(await client.answer()).status for _ in range(3)] == [200, 200, 200]
 
 
-async def test_13_a_slow_reader_gets_an_early_answer_whole_though_the_connection_ends() -> None:
+async def test_b13_a_slow_reader_gets_an_early_answer_whole_though_the_connection_ends() -> None:
     size = 16 * 1024 * 1024
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -230,7 +230,7 @@ async def test_a_client_that_takes_nothing_does_not_keep_a_connection_that_has_e
 # Shutdown
 
 
-async def test_62_shutdown_closes_idle_connections_and_lets_open_ones_finish() -> None:
+async def test_b62_shutdown_closes_idle_connections_and_lets_open_ones_finish() -> None:
     go, called = asyncio.Event(), asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

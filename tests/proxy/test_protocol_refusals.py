@@ -54,7 +54,7 @@ async def refused(data: bytes, limits: ConnectionLimits | None = None) -> tuple[
         b"A(: c",
     ],
 )
-async def test_20_to_26_ambiguous_framing_and_broken_fields_are_refused(fields: bytes) -> None:
+async def test_b20_to_b26_ambiguous_framing_and_broken_fields_are_refused(fields: bytes) -> None:
     status, error = await refused(b"POST / HTTP/1.1\r\nHost: a\r\n" + fields + b"\r\n\r\nhello")
 
     assert (status, error["code"], error["type"]) == (400, "malformed_request", "invalid_request_error")
@@ -76,7 +76,7 @@ async def test_20_to_26_ambiguous_framing_and_broken_fields_are_refused(fields: 
     ],
 )
 @pytest.mark.parametrize("target", [b"/", b"http://a/"])
-async def test_42_a_missing_doubled_or_strange_host_is_refused(target: bytes, fields: bytes) -> None:
+async def test_b42_a_missing_doubled_or_strange_host_is_refused(target: bytes, fields: bytes) -> None:
     assert (await refused(b"GET " + target + b" HTTP/1.1\r\n" + fields + b"\r\n"))[0] == 400
 
 
@@ -100,7 +100,7 @@ async def test_a_request_line_that_is_not_http_1_is_refused(line: bytes) -> None
     assert (await refused(line + b"\r\nHost: a\r\n\r\n"))[0] == 400
 
 
-async def test_42_connect_is_refused() -> None:
+async def test_b42_connect_is_refused() -> None:
     assert (await refused(b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n"))[0] == 405
 
 
@@ -108,7 +108,7 @@ async def test_a_chunked_body_in_http_1_0_is_refused() -> None:
     assert (await refused(b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"))[0] == 400
 
 
-async def test_35_a_head_over_the_limit_is_refused_whether_it_comes_at_once_or_slowly() -> None:
+async def test_b35_a_head_over_the_limit_is_refused_whether_it_comes_at_once_or_slowly() -> None:
     limits = ConnectionLimits(head_bytes=1000)
 
     at_once = await refused(b"GET / HTTP/1.1\r\nHost: a\r\nA: " + b"x" * 1000 + b"\r\n\r\n", limits)
@@ -123,7 +123,7 @@ async def test_35_a_head_over_the_limit_is_refused_whether_it_comes_at_once_or_s
 
 
 @pytest.mark.parametrize("endless", [b"A: ", b"A", b"A: b\r\n", b""])
-async def test_35_trailers_that_never_end_are_refused(endless: bytes) -> None:
+async def test_b35_trailers_that_never_end_are_refused(endless: bytes) -> None:
     async with serving(echo, ConnectionLimits(head_bytes=1000)) as server, Client.to(server.port) as client:
         await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
         await client.send(b"%x\r\n%b\r\n0\r\n" % (5000, b"x" * 5000))
@@ -133,13 +133,13 @@ async def test_35_trailers_that_never_end_are_refused(endless: bytes) -> None:
         assert (await client.answer()).status == 431
 
 
-async def test_36_too_many_fields_are_refused() -> None:
+async def test_b36_too_many_fields_are_refused() -> None:
     status, error = await refused(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"A: b\r\n" * 100 + b"\r\n")
 
     assert (status, error["code"]) == (431, "headers_too_large")
 
 
-async def test_37_a_long_target_is_refused() -> None:
+async def test_b37_a_long_target_is_refused() -> None:
     assert (await refused(b"GET /" + b"x" * 16 * 1024 + b" HTTP/1.1\r\nHost: a\r\n\r\n"))[0] == 414
 
 
@@ -159,7 +159,7 @@ async def test_what_was_asked_before_a_broken_request_is_answered_first() -> Non
         assert await client.rest() == b""
 
 
-async def test_24_a_body_that_breaks_is_told_to_the_app_and_answered() -> None:
+async def test_b24_a_body_that_breaks_is_told_to_the_app_and_answered() -> None:
     async with serving(echo) as server, Client.to(server.port) as client:
         await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
         answer = await client.ask(b"1;a\nb\r\n")
@@ -169,7 +169,7 @@ async def test_24_a_body_that_breaks_is_told_to_the_app_and_answered() -> None:
         assert await client.rest() == b""
 
 
-async def test_66_a_refusal_is_logged_under_the_id_that_the_client_is_told() -> None:
+async def test_b66_a_refusal_is_logged_under_the_id_that_the_client_is_told() -> None:
     written: list[str] = []
     sink = logger.add(lambda line: written.append(str(line)), level="INFO", format="{extra[request_id]} {message}")
     status, error = await refused(b"GET / HTTP/1.1\r\n\r\n")

@@ -24,7 +24,7 @@ def fields(error: ProxyError, dialect: Dialect = Dialect.OPENAI) -> dict[bytes, 
     return dict(reply(error, "r-1", dialect).headers)
 
 
-def test_60_an_openai_error_names_cause_kind_service_and_request() -> None:
+def test_b60_an_openai_error_names_cause_kind_service_and_request() -> None:
     status, _, body = reply(UnknownModel("no service offers 'x'", param="model"), "r-1")
 
     assert status == 404
@@ -113,7 +113,7 @@ def test_a_client_s_own_error_needs_no_word_on_retries() -> None:
     assert not {b"x-should-retry", b"retry-after"} & fields(UnknownModel("m")).keys()
 
 
-def test_12_an_error_in_a_stream_is_an_event_and_never_the_end_mark() -> None:
+def test_b12_an_error_in_a_stream_is_an_event_and_never_the_end_mark() -> None:
     event = sse_event(UpstreamBroken("it closed early"), "r-1")
 
     assert event.startswith(b'data: {"error":')

@@ -15,7 +15,7 @@ MIB = 1024 * 1024
 # As it comes
 
 
-async def test_7_8_head_and_events_arrive_one_by_one() -> None:
+async def test_b07_b08_head_and_events_arrive_one_by_one() -> None:
     turn = asyncio.Semaphore(0)
 
     async def script(peer: Peer) -> None:
@@ -39,7 +39,7 @@ async def test_7_8_head_and_events_arrive_one_by_one() -> None:
         await ended(proxy, Ending.DONE)
 
 
-async def test_28_an_upload_is_passed_on_piece_by_piece_while_the_answer_already_streams() -> None:
+async def test_b28_an_upload_is_passed_on_piece_by_piece_while_the_answer_already_streams() -> None:
     async def script(peer: Peer) -> None:
         await peer.read_until(b"one\r\n")
         await peer.send(EVENTS, event(1))
@@ -60,7 +60,7 @@ async def test_28_an_upload_is_passed_on_piece_by_piece_while_the_answer_already
 
 
 @pytest.mark.parametrize("chunked", [True, False])
-async def test_6_an_upload_waits_for_a_slow_upstream_and_loses_nothing(chunked: bool) -> None:
+async def test_b06_an_upload_waits_for_a_slow_upstream_and_loses_nothing(chunked: bool) -> None:
     go = asyncio.Event()
     size, taken = 32 * MIB, 0
 
@@ -84,7 +84,7 @@ async def test_6_an_upload_waits_for_a_slow_upstream_and_loses_nothing(chunked: 
         assert taken == size
 
 
-async def test_5_a_slow_reader_holds_the_upstream_back() -> None:
+async def test_b05_a_slow_reader_holds_the_upstream_back() -> None:
     size, piece = 64 * MIB, b"x" * MIB
     written = 0
 
@@ -126,7 +126,7 @@ async def test_5_a_slow_reader_holds_the_upstream_back() -> None:
         (b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", b"abc"),
     ],
 )
-async def test_30_to_34_47_every_framing_arrives_whole_and_both_connections_go_on(response: bytes, body: bytes) -> None:
+async def test_b30_to_b34_b47_every_framing_arrives_whole_and_both_connections_go_on(response: bytes, body: bytes) -> None:
     async with Upstream(answering(response)) as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
         for _ in range(2):
             assert (await client.ask(get("/files/a"))).body == body
@@ -134,7 +134,7 @@ async def test_30_to_34_47_every_framing_arrives_whole_and_both_connections_go_o
         assert len(upstream.peers) == 1
 
 
-async def test_31_a_head_request_keeps_the_length_of_what_it_does_not_get() -> None:
+async def test_b31_a_head_request_keeps_the_length_of_what_it_does_not_get() -> None:
     response = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
     async with Upstream(answering(response)) as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
         for _ in range(2):
@@ -142,7 +142,7 @@ async def test_31_a_head_request_keeps_the_length_of_what_it_does_not_get() -> N
             assert (answer.status, answer.header(b"content-length")) == (200, b"5")
 
 
-async def test_11_a_body_that_ends_by_close_becomes_chunks() -> None:
+async def test_b11_a_body_that_ends_by_close_becomes_chunks() -> None:
     script = answering_once(b"HTTP/1.0 200 OK\r\n\r\nabc", then=Peer.close)
     async with Upstream(script) as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
         answer = await client.ask(get("/files/a"))
@@ -150,7 +150,7 @@ async def test_11_a_body_that_ends_by_close_becomes_chunks() -> None:
     assert (answer.body, answer.header(b"transfer-encoding")) == (b"abc", b"chunked")
 
 
-async def test_50_an_upstream_s_trailers_reach_the_client() -> None:
+async def test_b50_an_upstream_s_trailers_reach_the_client() -> None:
     response = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Sum: 1\r\nHost: x\r\n\r\n"
     async with Upstream(answering(response)) as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
         assert (await client.ask(get("/files/a"))).trailers == [(b"X-Sum", b"1")]

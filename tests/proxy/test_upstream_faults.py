@@ -24,21 +24,21 @@ MIB = 1024 * 1024
         b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
     ],
 )
-async def test_33_49_a_response_that_is_no_http_is_a_502(response: bytes) -> None:
+async def test_b33_b49_a_response_that_is_no_http_is_a_502(response: bytes) -> None:
     async with Upstream(answering(response)) as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
         answer = await client.ask(get("/files/a"))
 
     assert (answer.status, json.loads(answer.body)["error"]["code"]) == (502, "upstream_broken")
 
 
-async def test_34_what_follows_a_response_reaches_nobody() -> None:
+async def test_b34_what_follows_a_response_reaches_nobody() -> None:
     poisoned = answering_once(OK + b"HTTP/1.1 200 OK\r\n\r\nstolen")
     async with Upstream(poisoned, answering(OK)) as up, plane(up) as proxy, Client.to(proxy.port) as client:
         assert [(await client.ask(get("/files/a"))).body for _ in range(2)] == [b"{}", b"{}"]
         assert len(up.peers) == 2
 
 
-async def test_9_an_upstream_that_dies_in_a_chunked_body_breaks_the_client_s_connection_off() -> None:
+async def test_b09_an_upstream_that_dies_in_a_chunked_body_breaks_the_client_s_connection_off() -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n"
     async with Upstream(answering_once(head)) as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
         await client.send(get("/files/a"))
@@ -47,7 +47,7 @@ async def test_9_an_upstream_that_dies_in_a_chunked_body_breaks_the_client_s_con
         await ended(proxy, Ending.UPSTREAM_BROKE)
 
 
-async def test_10_an_upstream_that_dies_short_of_its_length_breaks_the_client_s_connection_off() -> None:
+async def test_b10_an_upstream_that_dies_short_of_its_length_breaks_the_client_s_connection_off() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab"
     async with Upstream(answering_once(head)) as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
         await client.send(get("/files/a"))
@@ -56,7 +56,7 @@ async def test_10_an_upstream_that_dies_short_of_its_length_breaks_the_client_s_
         await ended(proxy, Ending.UPSTREAM_BROKE)
 
 
-async def test_11_a_reset_is_no_end_of_a_body_that_ends_by_close() -> None:
+async def test_b11_a_reset_is_no_end_of_a_body_that_ends_by_close() -> None:
     script = answering_once(b"HTTP/1.0 200 OK\r\n\r\nabc", then=Peer.rst)
     async with Upstream(script) as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
         await client.send(get("/files/a"))
@@ -64,7 +64,7 @@ async def test_11_a_reset_is_no_end_of_a_body_that_ends_by_close() -> None:
 
 
 @pytest.mark.parametrize("cut", [b"9\r\ndata: 1\n\n\r\n", b"7\r\ndata: 1\r\n"])
-async def test_12_a_broken_event_stream_ends_with_an_error_event_and_no_end_mark(cut: bytes) -> None:
+async def test_b12_a_broken_event_stream_ends_with_an_error_event_and_no_end_mark(cut: bytes) -> None:
     script = answering_once(EVENTS + cut)
     async with Upstream(script) as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
         await client.send(chat(stream=True))
@@ -78,7 +78,7 @@ async def test_12_a_broken_event_stream_ends_with_an_error_event_and_no_end_mark
     assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "upstream_broken"
 
 
-async def test_54_a_service_that_takes_no_connections_is_a_502_without_its_address() -> None:
+async def test_b54_a_service_that_takes_no_connections_is_a_502_without_its_address() -> None:
     async with Upstream() as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
         proxy.gate.ready["chat"] = Origin("http", "127.0.0.1", 1)
         answer = await client.ask(chat())
@@ -88,7 +88,7 @@ async def test_54_a_service_that_takes_no_connections_is_a_502_without_its_addre
     assert b"127.0.0.1" not in answer.body
 
 
-async def test_55_a_response_that_does_not_begin_is_a_504_naming_the_deadline() -> None:
+async def test_b55_a_response_that_does_not_begin_is_a_504_naming_the_deadline() -> None:
     services = {"chat": {"image": "i", "timeouts": {"first_byte_s": 0.05}}}
 
     async def script(peer: Peer) -> None:
@@ -102,7 +102,7 @@ async def test_55_a_response_that_does_not_begin_is_a_504_naming_the_deadline() 
     assert "first_byte_s" in json.loads(answer.body)["error"]["message"]
 
 
-async def test_56_a_response_that_stalls_breaks_off() -> None:
+async def test_b56_a_response_that_stalls_breaks_off() -> None:
     services = {"chat": {"image": "i", "timeouts": {"idle_s": 0.05}}}
 
     async def script(peer: Peer) -> None:
@@ -118,7 +118,7 @@ async def test_56_a_response_that_stalls_breaks_off() -> None:
 
 
 @pytest.mark.parametrize(("request_bytes", "statuses"), [(get("/files/a"), [200, 200]), (chat(), [200, 502])])
-async def test_52_a_get_on_a_stale_connection_is_sent_again_and_a_post_never(
+async def test_b52_a_get_on_a_stale_connection_is_sent_again_and_a_post_never(
     request_bytes: bytes, statuses: list[int]
 ) -> None:
     async def stale(peer: Peer) -> None:
@@ -132,7 +132,7 @@ async def test_52_a_get_on_a_stale_connection_is_sent_again_and_a_post_never(
         assert len(up.peers) == statuses.count(200)
 
 
-async def test_58_a_restarted_replica_is_not_asked_on_a_connection_of_its_former_life() -> None:
+async def test_b58_a_restarted_replica_is_not_asked_on_a_connection_of_its_former_life() -> None:
     async with Upstream(answering(OK)) as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
         await client.ask(chat())
         proxy.gate.ready["chat"] = Origin("http", "127.0.0.1", upstream.port, generation=2)
@@ -141,7 +141,7 @@ async def test_58_a_restarted_replica_is_not_asked_on_a_connection_of_its_former
     assert len(upstream.peers) == 2
 
 
-async def test_13_46_a_refusal_during_an_upload_reaches_the_client() -> None:
+async def test_b13_b46_a_refusal_during_an_upload_reaches_the_client() -> None:
     async def script(peer: Peer) -> None:
         await peer.read()
         await peer.send(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno")
@@ -154,7 +154,7 @@ async def test_13_46_a_refusal_during_an_upload_reaches_the_client() -> None:
     assert (answer.status, answer.body) == (413, b"no")
 
 
-async def test_57_an_upload_that_stops_is_a_408_and_ends_both_connections() -> None:
+async def test_b57_an_upload_that_stops_is_a_408_and_ends_both_connections() -> None:
     async def script(peer: Peer) -> None:
         await peer.wait_eof()
 
@@ -168,7 +168,7 @@ async def test_57_an_upload_that_stops_is_a_408_and_ends_both_connections() -> N
         await made.pool.aclose()
 
 
-async def test_46_continue_is_answered_by_the_proxy_and_not_passed_on() -> None:
+async def test_b46_continue_is_answered_by_the_proxy_and_not_passed_on() -> None:
     async with Upstream(answering(OK)) as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
         request = post("/files/a", b"hello", "Expect: 100-continue")
         await client.send(request[:-5])

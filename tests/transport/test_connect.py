@@ -36,7 +36,7 @@ def full_port() -> Iterator[int]:
             filler.close()
 
 
-async def test_a_connection_that_is_not_made_in_time_is_a_timeout_and_frees_its_turn(full_port: int) -> None:
+async def test_b54_a_connection_that_is_not_made_in_time_is_a_timeout_and_frees_its_turn(full_port: int) -> None:
     pool = Pool()
     with pytest.raises(ConnectTimeout):
         await pool.send(Origin("http", "127.0.0.1", full_port), GET, method=b"GET", timeouts=Timeouts(connect_s=0.02))

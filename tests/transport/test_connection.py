@@ -113,7 +113,7 @@ async def test_the_response_is_there_to_be_read_after_the_connection_went_back()
     ],
     ids=["leftover", "connection-close", "http-1.0", "leftover-crlf"],
 )
-async def test_a_response_that_ends_unclean_or_says_so_closes_the_connection(response: bytes) -> None:
+async def test_b34_a_response_that_ends_unclean_or_says_so_closes_the_connection(response: bytes) -> None:
     wire = Wire()
     exchange = wire.send()
     wire.connection.data_received(response)
@@ -131,14 +131,14 @@ async def test_the_answer_to_head_has_no_body_and_keeps_the_connection() -> None
     assert wire.owner.heard.count("released") == 1
 
 
-async def test_a_body_after_the_answer_to_head_closes_the_connection() -> None:
+async def test_b31_b34_a_body_after_the_answer_to_head_closes_the_connection() -> None:
     wire = Wire()
     wire.send(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
     wire.connection.data_received(OK)
     assert wire.fate == "closed"
 
 
-async def test_bytes_on_an_idle_connection_close_it() -> None:
+async def test_b34_bytes_on_an_idle_connection_close_it() -> None:
     wire = Wire()
     wire.send()
     wire.connection.data_received(OK)
@@ -155,7 +155,7 @@ async def test_an_answer_before_the_request_left_closes_the_connection() -> None
     assert (wire.fate, await read_all(exchange)) == ("closed", b"hello")
 
 
-async def test_a_refused_response_closes_the_connection_and_says_why() -> None:
+async def test_b33_a_refused_response_closes_the_connection_and_says_why() -> None:
     wire = Wire()
     exchange = wire.send()
     wire.connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n")
@@ -164,7 +164,7 @@ async def test_a_refused_response_closes_the_connection_and_says_why() -> None:
         await exchange.wait_head()
 
 
-async def test_an_end_before_any_byte_of_the_first_exchange_is_not_stale() -> None:
+async def test_b52_an_end_before_any_byte_of_the_first_exchange_is_not_stale() -> None:
     wire = Wire()
     exchange = wire.send()
     wire.connection.connection_lost(None)
@@ -174,7 +174,7 @@ async def test_an_end_before_any_byte_of_the_first_exchange_is_not_stale() -> No
 
 
 @pytest.mark.parametrize("reset", [False, True])
-async def test_an_end_before_any_byte_of_a_later_exchange_is_stale(reset: bool) -> None:
+async def test_b52_an_end_before_any_byte_of_a_later_exchange_is_stale(reset: bool) -> None:
     wire = Wire()
     wire.send()
     wire.connection.data_received(OK)
@@ -202,7 +202,7 @@ async def test_an_end_within_the_head_is_an_error_and_not_stale(came: bytes) -> 
 
 
 @pytest.mark.parametrize("response", [OK, CHUNKED])
-async def test_an_end_within_the_body_is_an_error_after_what_came(response: bytes) -> None:
+async def test_b09_b10_an_end_within_the_body_is_an_error_after_what_came(response: bytes) -> None:
     wire = Wire()
     exchange = wire.send()
     wire.connection.data_received(response[: response.index(b"hello") + 3])
@@ -212,7 +212,7 @@ async def test_an_end_within_the_body_is_an_error_after_what_came(response: byte
         await exchange.read()
 
 
-async def test_a_fin_ends_a_body_without_framing() -> None:
+async def test_b11_a_fin_ends_a_body_without_framing() -> None:
     wire = Wire()
     exchange = wire.send()
     wire.connection.data_received(b"HTTP/1.1 200 OK\r\n\r\nhello")
@@ -220,7 +220,7 @@ async def test_a_fin_ends_a_body_without_framing() -> None:
     assert (await read_all(exchange), wire.fate) == (b"hello", "closed")
 
 
-async def test_a_reset_breaks_a_body_without_framing() -> None:
+async def test_b11_a_reset_breaks_a_body_without_framing() -> None:
     wire = Wire()
     exchange = wire.send()
     wire.connection.data_received(b"HTTP/1.1 200 OK\r\n\r\nhello")
@@ -238,7 +238,7 @@ async def test_the_owner_hears_of_the_lost_socket_once_and_last() -> None:
     assert wire.owner.heard == ["made", "lost"]
 
 
-async def test_reading_pauses_above_the_high_water_mark_and_goes_on_once_read() -> None:
+async def test_b05_reading_pauses_above_the_high_water_mark_and_goes_on_once_read() -> None:
     wire = Wire(high_water_bytes=10)
     exchange = wire.send()
     wire.connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n" + b"x" * 10)
@@ -302,7 +302,7 @@ async def test_cancelling_a_wait_closes_the_connection(came: bytes) -> None:
     assert wire.fate == "closed"
 
 
-async def test_no_head_in_time_is_a_first_byte_timeout() -> None:
+async def test_b55_no_head_in_time_is_a_first_byte_timeout() -> None:
     wire = Wire()
     timeouts = Timeouts(first_byte_s=0.01)
     exchange = wire.connection.start(GET, None, method=b"GET", timeouts=timeouts)
@@ -311,7 +311,7 @@ async def test_no_head_in_time_is_a_first_byte_timeout() -> None:
     assert wire.fate == "closed"
 
 
-async def test_a_stalled_body_is_an_idle_timeout() -> None:
+async def test_b56_a_stalled_body_is_an_idle_timeout() -> None:
     wire = Wire()
     exchange = wire.connection.start(GET, None, method=b"GET", timeouts=Timeouts(idle_s=0.01))
     wire.connection.data_received(HEAD_OF_OK)

@@ -9,12 +9,12 @@ CL = b"Content-Length"
 TE = b"Transfer-Encoding"
 
 
-def test_a_head_request_ends_at_the_headers_and_keeps_the_connection() -> None:
+def test_b31_a_head_request_ends_at_the_headers_and_keeps_the_connection() -> None:
     assert frame(200, [(CL, b"5")], bodiless=True) == (Framing.EMPTY, 0, True)
 
 
 @pytest.mark.parametrize("status", [204, 304])
-def test_a_status_without_body_ends_at_the_headers_whatever_they_say(status: int) -> None:
+def test_b32_a_status_without_body_ends_at_the_headers_whatever_they_say(status: int) -> None:
     assert frame(status, [(CL, b"5")]) == (Framing.EMPTY, 0, True)
 
 
@@ -59,11 +59,11 @@ def test_http_1_0_never_persists() -> None:
         *([(CL, value)] for value in (b"", b"+5", b"-5", b"5 5", b"5,5", b"0x5", b"5_0", b"\xb2", b"9" * 20)),
     ],
 )
-def test_ambiguous_framing_is_refused(headers: list[tuple[bytes, bytes]]) -> None:
+def test_b33_ambiguous_framing_is_refused(headers: list[tuple[bytes, bytes]]) -> None:
     with pytest.raises(ProtocolError):
         frame(200, headers)
 
 
-def test_chunks_in_http_1_0_are_refused() -> None:
+def test_b33_chunks_in_http_1_0_are_refused() -> None:
     with pytest.raises(ProtocolError):
         frame(200, [(TE, b"chunked")], http10=True)

@@ -116,7 +116,7 @@ async def test_a_closed_lane_answers_those_in_line_and_those_who_come_late() -> 
     assert (road.lane.take_idle(), connection.usable) == (None, False)
 
 
-async def test_a_connection_idle_for_too_long_is_not_taken_even_before_the_sweep() -> None:
+async def test_b53_a_connection_idle_for_too_long_is_not_taken_even_before_the_sweep() -> None:
     road = capped(idle_expiry_s=0)
     connection = road.connection()
     road.lane.released(connection)

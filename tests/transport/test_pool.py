@@ -47,14 +47,14 @@ async def test_a_response_in_single_bytes_is_read_whole() -> None:
         assert await get(pool, upstream.origin) == b"hello"
 
 
-async def test_the_head_is_returned_before_the_body_begins() -> None:
+async def test_b08_the_head_is_returned_before_the_body_begins() -> None:
     async with Upstream(hold) as upstream, pool_of() as pool:
         exchange = await pool.send(upstream.origin, GET, method=b"GET")
         assert (exchange.status, exchange.complete, exchange.read_nowait()) == (200, False, None)
         exchange.close()
 
 
-async def test_closing_an_exchange_early_is_seen_by_the_upstream() -> None:
+async def test_b01_closing_an_exchange_early_is_seen_by_the_upstream() -> None:
     async with Upstream(hold) as upstream, pool_of() as pool:
         exchange = await pool.send(upstream.origin, GET, method=b"GET")
         exchange.close()
@@ -74,13 +74,13 @@ async def test_cancelling_a_send_is_seen_by_the_upstream() -> None:
 
 
 @pytest.mark.parametrize("extra", [b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison", b"\r\n", b"x"])
-async def test_a_leftover_never_becomes_the_next_response(extra: bytes) -> None:
+async def test_b34_a_leftover_never_becomes_the_next_response(extra: bytes) -> None:
     async with Upstream(answering(OK + extra)) as upstream, pool_of() as pool:
         assert [await get(pool, upstream.origin) for _ in range(3)] == [b"hello"] * 3
         assert len(upstream.peers) == 3
 
 
-async def test_bytes_on_an_idle_connection_close_it() -> None:
+async def test_b34_bytes_on_an_idle_connection_close_it() -> None:
     more = asyncio.Event()
 
     async def poison(peer: Peer) -> None:
@@ -97,14 +97,14 @@ async def test_bytes_on_an_idle_connection_close_it() -> None:
         assert await get(pool, upstream.origin) == b"hello"
 
 
-async def test_an_idle_connection_that_the_upstream_closes_leaves_the_pool() -> None:
+async def test_b52_an_idle_connection_that_the_upstream_closes_leaves_the_pool() -> None:
     async with Upstream(answering_once(OK)) as upstream, pool_of() as pool:
         await get(pool, upstream.origin)
         await until_idle(pool, 0)
         assert repr(pool) == "<Pool: 0 origins, 0 active, 0 idle, 0 waiting>"
 
 
-async def test_an_idle_connection_is_closed_when_it_expires() -> None:
+async def test_b53_an_idle_connection_is_closed_when_it_expires() -> None:
     async with Upstream(answering(OK)) as upstream, pool_of(limits=Limits(idle_expiry_s=0.02)) as pool:
         await get(pool, upstream.origin)
         await upstream.peers[0].gone()
@@ -120,7 +120,7 @@ async def stale(peer: Peer) -> None:
 
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"])
-async def test_an_idempotent_request_on_a_stale_connection_is_repeated_once_on_a_new_one(method: bytes) -> None:
+async def test_b52_an_idempotent_request_on_a_stale_connection_is_repeated_once_on_a_new_one(method: bytes) -> None:
     async with Upstream(stale, answering(OK)) as upstream, pool_of() as pool:
         await get(pool, upstream.origin)
         head = GET.replace(b"GET", method)
@@ -130,7 +130,7 @@ async def test_an_idempotent_request_on_a_stale_connection_is_repeated_once_on_a
 
 
 @pytest.mark.parametrize("others", [0, 3])
-async def test_at_the_cap_too_a_repeated_request_gets_a_new_connection(others: int) -> None:
+async def test_b52_at_the_cap_too_a_repeated_request_gets_a_new_connection(others: int) -> None:
     async def stale_by_fin(peer: Peer) -> None:
         await peer.read_request()
         await peer.send(OK)
@@ -144,7 +144,7 @@ async def test_at_the_cap_too_a_repeated_request_gets_a_new_connection(others: i
         assert repr(pool) == "<Pool: 1 origins, 0 active, 1 idle, 0 waiting>"
 
 
-async def test_a_post_is_never_sent_twice() -> None:
+async def test_b52_a_post_is_never_sent_twice() -> None:
     async with Upstream(stale, answering(OK)) as upstream, pool_of() as pool:
         await get(pool, upstream.origin)
         with pytest.raises(UpstreamClosed) as caught:
@@ -152,7 +152,7 @@ async def test_a_post_is_never_sent_twice() -> None:
         assert (caught.value.stale, len(upstream.peers)) == (True, 1)
 
 
-async def test_a_request_is_repeated_only_once() -> None:
+async def test_b52_a_request_is_repeated_only_once() -> None:
     closing = answering_once(then=Peer.rst)
     async with Upstream(stale, closing, answering(OK)) as upstream, pool_of() as pool:
         await get(pool, upstream.origin)
@@ -161,7 +161,7 @@ async def test_a_request_is_repeated_only_once() -> None:
         assert len(upstream.peers) == 2
 
 
-async def test_a_first_connection_that_closes_is_not_tried_again() -> None:
+async def test_b52_a_first_connection_that_closes_is_not_tried_again() -> None:
     async with Upstream(answering_once(then=Peer.rst)) as upstream, pool_of() as pool:
         with pytest.raises(UpstreamClosed):
             await get(pool, upstream.origin)
@@ -184,7 +184,7 @@ async def test_an_upstream_that_speaks_something_else_is_refused_at_once() -> No
             await get(pool, upstream.origin)
 
 
-async def test_a_slow_reader_holds_the_upstream_back() -> None:
+async def test_b05_a_slow_reader_holds_the_upstream_back() -> None:
     """The upstream's writer is blocked while the reader has taken nothing; then everything arrives."""
     size = 64 * 1024 * 1024
     sent = 0
@@ -250,7 +250,7 @@ async def test_the_warm_path_is_synchronous_up_to_the_wait() -> None:
         assert (await body_of(exchange), len(upstream.peers), pool.idle) == (b"hello", 1, 1)
 
 
-async def test_trailers_are_there_once_the_body_is_read() -> None:
+async def test_b50_trailers_are_there_once_the_body_is_read() -> None:
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n"
     async with Upstream(answering(chunked)) as upstream, pool_of() as pool:
         exchange = await pool.send(upstream.origin, GET, method=b"GET")

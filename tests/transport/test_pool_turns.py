@@ -18,7 +18,7 @@ from tests.fakes.upstream import GUARD_S, Peer, Upstream, answering, answering_o
 from tests.transport.pools import CLOSING, GET, OK, ONE, body_of, get, hold, pool_of, silent
 
 
-async def test_refused_is_an_error_that_frees_its_turn() -> None:
+async def test_b54_refused_is_an_error_that_frees_its_turn() -> None:
     async with Upstream() as upstream:
         origin = upstream.origin
     async with pool_of(limits=ONE) as pool:
@@ -28,7 +28,7 @@ async def test_refused_is_an_error_that_frees_its_turn() -> None:
         assert repr(pool) == "<Pool: 0 origins, 0 active, 0 idle, 0 waiting>"
 
 
-async def test_above_the_cap_requests_wait_their_turn_in_order() -> None:
+async def test_b59_above_the_cap_requests_wait_their_turn_in_order() -> None:
     order: list[int] = []
     async with Upstream(answering(OK)) as upstream, pool_of(limits=ONE) as pool:
 
@@ -46,7 +46,7 @@ async def test_a_turn_of_a_closed_connection_goes_to_the_next_in_line() -> None:
         assert bodies == [b"hello"] * 8
 
 
-async def test_waiting_for_a_turn_ends_at_its_deadline() -> None:
+async def test_b59_waiting_for_a_turn_ends_at_its_deadline() -> None:
     async with Upstream(hold) as upstream, pool_of(Timeouts(pool_s=0.01), ONE) as pool:
         exchange = await pool.send(upstream.origin, GET, method=b"GET")
         with pytest.raises(PoolTimeout):
@@ -66,7 +66,7 @@ async def test_whoever_is_cancelled_in_line_passes_the_turn_on() -> None:
         assert first.cancelled()
 
 
-async def test_no_response_in_time_closes_the_connection() -> None:
+async def test_b55_no_response_in_time_closes_the_connection() -> None:
     async with Upstream(silent) as upstream, pool_of(Timeouts(first_byte_s=0.01)) as pool:
         with pytest.raises(FirstByteTimeout):
             await get(pool, upstream.origin)
@@ -112,7 +112,7 @@ async def test_a_dropped_origin_answers_whoever_waits_for_it() -> None:
             await waiting
 
 
-async def test_a_restarted_replica_never_sees_a_connection_of_its_former_life() -> None:
+async def test_b58_a_restarted_replica_never_sees_a_connection_of_its_former_life() -> None:
     async with Upstream(answering(OK)) as upstream, pool_of() as pool:
         await get(pool, upstream.origin)
         await get(pool, replace(upstream.origin, generation=1))

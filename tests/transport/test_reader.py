@@ -30,7 +30,7 @@ def feed_endlessly(reader: ResponseReader, data: bytes) -> None:
         reader.feed(data)
 
 
-def test_names_order_and_duplicates_stay_as_received() -> None:
+def test_b38_b39_names_order_and_duplicates_stay_as_received() -> None:
     reader, _ = read(LENGTH)
     assert reader.headers == [(b"X-Raw-Name", b"a"), (b"x-raw-name", b"b"), (b"Content-Length", b"5")]
 
@@ -41,13 +41,13 @@ def test_a_body_framed_by_length_is_handed_on_without_a_copy() -> None:
     assert reader.feed(body) is body
 
 
-def test_trailers_are_kept_apart_from_headers() -> None:
+def test_b29_b50_trailers_are_kept_apart_from_headers() -> None:
     reader, body = read(CHUNKED)
     assert (body, reader.trailers) == (b"hello", [(b"X-Sum", b"1"), (b"X-End", b"2")])
     assert reader.headers == [(b"Transfer-Encoding", b"chunked")]
 
 
-def test_a_body_until_close_is_complete_at_the_end_of_the_stream() -> None:
+def test_b11_a_body_until_close_is_complete_at_the_end_of_the_stream() -> None:
     reader, body = read(UNTIL_CLOSE)
     assert (body, reader.phase) == (b"hello", Phase.UNTIL_CLOSE)
     assert reader.eof()
@@ -59,12 +59,12 @@ def test_any_other_response_is_not_complete_by_it(response: bytes) -> None:
     assert not reader.eof()
 
 
-def test_the_answer_to_head_ends_at_its_headers() -> None:
+def test_b31_the_answer_to_head_ends_at_its_headers() -> None:
     reader, body = read(LENGTH[:-5], bodiless=True)
     assert (reader.phase, reader.leftover, body) == (Phase.DONE, False, b"")
 
 
-def test_informational_responses_go_to_the_hook_and_never_end_the_exchange() -> None:
+def test_b47_informational_responses_go_to_the_hook_and_never_end_the_exchange() -> None:
     heard: list[tuple[int, list[tuple[bytes, bytes]]]] = []
     reader = ResponseReader(Limits(), on_informational=lambda status, headers: heard.append((status, headers)))
     assert reader.feed(INFORMED) == b"hello"
@@ -83,7 +83,7 @@ def test_informational_responses_go_to_the_hook_and_never_end_the_exchange() -> 
 )
 @pytest.mark.parametrize("extra", [b"\r\n", b"\r", b"H", b"HTTP/1.1 200 OK\r\n\r\n", b"0\r\n\r\n", b"\x00"])
 @pytest.mark.parametrize("together", [True, False])
-def test_a_single_byte_after_the_end_is_leftover_and_not_body(
+def test_b34_a_single_byte_after_the_end_is_leftover_and_not_body(
     response: bytes, bodiless: bool, extra: bytes, together: bool
 ) -> None:
     alone, expected = read(response, bodiless=bodiless)
@@ -118,28 +118,28 @@ def test_a_single_byte_after_the_end_is_leftover_and_not_body(
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 1\r\n\r\n",
     ],
 )
-def test_what_is_not_strict_http_is_refused(response: bytes) -> None:
+def test_b33_what_is_not_strict_http_is_refused(response: bytes) -> None:
     with pytest.raises(ProtocolError):
         read(response)
 
 
-def test_a_flood_of_informational_responses_is_capped() -> None:
+def test_b48_a_flood_of_informational_responses_is_capped() -> None:
     with pytest.raises(ProtocolError, match="more than 16 informational"):
         read(b"HTTP/1.1 102 Processing\r\n\r\n" * 17)
 
 
-def test_a_head_that_never_ends_is_refused_at_the_limit() -> None:
+def test_b35_a_head_that_never_ends_is_refused_at_the_limit() -> None:
     reader, _ = read(b"HTTP/1.1 200 OK\r\nA: ")
     with pytest.raises(ProtocolError, match="over 65536 bytes"):
         feed_endlessly(reader, b"a" * 1000)
 
 
-def test_a_whole_head_over_the_limit_is_refused() -> None:
+def test_b35_a_whole_head_over_the_limit_is_refused() -> None:
     with pytest.raises(ProtocolError, match="over 100 bytes"):
         read(b"HTTP/1.1 200 OK\r\nA: %b\r\n\r\n" % (b"a" * 100), limits=Limits(max_head_bytes=100))
 
 
-def test_too_many_fields_are_refused() -> None:
+def test_b36_too_many_fields_are_refused() -> None:
     with pytest.raises(ProtocolError, match="more than 256"):
         read(b"HTTP/1.1 200 OK\r\n%b\r\n" % (b"A: b\r\n" * 257))
 

@@ -70,7 +70,7 @@ async def test_pieces_of_a_declared_length_arrive_as_one_body(pool: Pool) -> Non
         assert (pool.idle, source.closed.is_set()) == (1, True)
 
 
-async def test_pieces_are_framed_as_chunks_and_end_with_the_last_chunk(pool: Pool) -> None:
+async def test_b28_pieces_are_framed_as_chunks_and_end_with_the_last_chunk(pool: Pool) -> None:
     source = Source(b"hello", b"", b"x" * 17)
     async with Upstream(answering(OK)) as upstream:
         await post(pool, upstream, source.pieces(), CHUNKED)
@@ -111,7 +111,7 @@ async def test_a_source_that_fails_breaks_the_connection_and_its_error_is_raised
 
 
 @pytest.mark.parametrize("then", [Peer.fin, Peer.close])
-async def test_a_refusal_in_the_middle_of_an_upload_is_delivered_and_the_upload_stops(
+async def test_b13_a_refusal_in_the_middle_of_an_upload_is_delivered_and_the_upload_stops(
     pool: Pool, then: Callable[[Peer], None]
 ) -> None:
     async def refuse(peer: Peer) -> None:
@@ -127,7 +127,7 @@ async def test_a_refusal_in_the_middle_of_an_upload_is_delivered_and_the_upload_
         assert (await exchange.read(), pool.idle) == (b"", 0)
 
 
-async def test_a_refusal_of_a_body_in_full_flow_is_delivered(pool: Pool) -> None:
+async def test_b13_a_refusal_of_a_body_in_full_flow_is_delivered(pool: Pool) -> None:
     async def flood() -> AsyncIterator[bytes]:
         while True:
             yield b"x" * 65536
@@ -206,7 +206,7 @@ async def test_an_upstream_that_dies_stops_the_upload(pool: Pool) -> None:
         await source.wait_closed()
 
 
-async def test_a_slow_upstream_holds_the_source_back_and_in_the_end_times_out(pool: Pool) -> None:
+async def test_b06_a_slow_upstream_holds_the_source_back_and_in_the_end_times_out(pool: Pool) -> None:
     piece = b"x" * 65536
 
     async def endless(peer: Peer) -> None:
@@ -221,7 +221,7 @@ async def test_a_slow_upstream_holds_the_source_back_and_in_the_end_times_out(po
         assert source.taken < 500 * len(piece)
 
 
-async def test_a_slow_upstream_gets_the_whole_body_as_it_reads(pool: Pool) -> None:
+async def test_b06_a_slow_upstream_gets_the_whole_body_as_it_reads(pool: Pool) -> None:
     piece = b"x" * 65536
     source = Source(*[piece] * 40)
     head = b"POST / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % (40 * len(piece))
@@ -258,7 +258,7 @@ async def test_a_body_waits_for_100_continue_if_its_source_does(pool: Pool) -> N
         assert (exchange.status, pool.idle) == (200, 1)
 
 
-async def test_an_upload_is_never_repeated(pool: Pool) -> None:
+async def test_b52_an_upload_is_never_repeated(pool: Pool) -> None:
     async with Upstream(answering_once(OK), answering(OK)) as upstream:
         head = LENGTH.replace(b"POST", b"PUT")
         first = await pool.send(upstream.origin, head, b"hello12345", method=b"PUT")
