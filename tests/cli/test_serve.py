@@ -41,7 +41,7 @@ def read(connection: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_with_status_0_and_its_replicas_with_it(proxy: Proxy, number: signal.Signals) -> None:
+def test_b62_a_signal_ends_it_with_status_0_and_its_replicas_with_it(proxy: Proxy, number: signal.Signals) -> None:
     proxy.post("/api/v1/service/small/start?wait=true")
     assert proxy.processes()
 
@@ -53,7 +53,7 @@ def test_a_signal_ends_it_with_status_0_and_its_replicas_with_it(proxy: Proxy, n
     assert "Traceback" not in proxy.log
 
 
-def test_a_stream_that_is_open_when_it_is_told_to_end_is_finished(tmp_path: Path) -> None:
+def test_b62_a_stream_that_is_open_when_it_is_told_to_end_is_finished(tmp_path: Path) -> None:
     proxy = Proxy(tmp_path, {"services": {"small": process("--chunks", "20", "--interval", "0.05")}}).start()
     with begin(proxy, "/v1/chat/completions", b'{"model":"small","stream":true}') as connection:
         assert connection.recv(1, socket.MSG_PEEK)
@@ -66,7 +66,7 @@ def test_a_stream_that_is_open_when_it_is_told_to_end_is_finished(tmp_path: Path
     assert proxy.wait() == 0
 
 
-def test_a_second_signal_ends_it_at_once_and_its_replicas_too(tmp_path: Path) -> None:
+def test_b62_a_second_signal_ends_it_at_once_and_its_replicas_too(tmp_path: Path) -> None:
     stubborn = process("--chunks", "1000", "--interval", "0.1", "--ignore-sigterm", stop_grace_period=4)
     proxy = Proxy(tmp_path, {"services": {"small": stubborn}}).start()
     with begin(proxy, "/v1/chat/completions", b'{"model":"small","stream":true}') as connection:
@@ -116,7 +116,7 @@ def test_an_edit_is_noticed_without_being_asked_for(proxy: Proxy) -> None:
     until(lambda: "Config applied: added more" in proxy.log, lambda: proxy.log)
 
 
-def test_a_faulty_edit_changes_nothing_and_is_logged(proxy: Proxy) -> None:
+def test_l17_a_faulty_edit_changes_nothing_and_is_logged(proxy: Proxy) -> None:
     proxy.configure({"services": {"small": process(nonsense=1)}})
     proxy.signal(signal.SIGHUP)
 
@@ -124,7 +124,7 @@ def test_a_faulty_edit_changes_nothing_and_is_logged(proxy: Proxy) -> None:
     assert proxy.state("small") == "stopped"
 
 
-def test_a_second_proxy_of_the_same_name_is_refused(proxy: Proxy) -> None:
+def test_l10_a_second_proxy_of_the_same_name_is_refused(proxy: Proxy) -> None:
     said = run(proxy.folder, "serve", "--config", str(proxy.config), "--port", "0")
 
     assert (said.status, said.err.count("\n")) == (1, 1)

@@ -108,13 +108,13 @@ WHOLE_FILES = {
 
 
 @pytest.mark.parametrize(("text", "expected"), WHOLE_FILES.values(), ids=WHOLE_FILES.keys())
-def test_a_bad_file_gives_one_fault_with_its_line(faults_of: Faults, text: str, expected: str) -> None:
+def test_l17_a_bad_file_gives_one_fault_with_its_line(faults_of: Faults, text: str, expected: str) -> None:
     found = faults_of(text)
     assert len(found) == 1, found
     assert expected in found[0]
 
 
-def test_all_faults_come_at_once_in_the_order_of_the_file(faults_of: Faults) -> None:
+def test_l17_all_faults_come_at_once_in_the_order_of_the_file(faults_of: Faults) -> None:
     found = faults_of(
         """\
         server: {prot: 1}

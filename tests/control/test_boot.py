@@ -25,7 +25,7 @@ async def test_a_replica_of_the_same_settings_is_adopted_without_a_start() -> No
         grant.close()
 
 
-async def test_a_replica_of_other_settings_is_stopped_before_anything_starts() -> None:
+async def test_l11_a_replica_of_other_settings_is_stopped_before_anything_starts() -> None:
     async with Fleet(TWO, left={"a": "services: {a: {image: older}}"}) as fleet:
         fleet.plane.boot()
 
@@ -37,7 +37,7 @@ async def test_a_replica_of_other_settings_is_stopped_before_anything_starts() -
         assert journal.index("stopped a") < journal.index("start a")
 
 
-async def test_a_replica_that_no_service_needs_is_stopped() -> None:
+async def test_l11_a_replica_that_no_service_needs_is_stopped() -> None:
     async with Fleet("services: {b: {image: y}}", left={"a": TWO}) as fleet:
         fleet.plane.boot()
 
@@ -46,7 +46,7 @@ async def test_a_replica_that_no_service_needs_is_stopped() -> None:
         assert fleet.docker.running("a") == []
 
 
-async def test_a_replica_in_a_runtime_that_the_config_no_longer_uses_is_found_and_stopped() -> None:
+async def test_l11_a_replica_in_a_runtime_that_the_config_no_longer_uses_is_found_and_stopped() -> None:
     async with Fleet("services: {}", left={"a": TWO}) as fleet:
         fleet.plane.boot([RuntimeKind.DOCKER])
 

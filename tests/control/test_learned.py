@@ -132,7 +132,7 @@ async def test_a_memo_that_fails_costs_no_figures(path: Path, warnings: list[str
 
 
 @pytest.mark.parametrize("content", [b"this is no database, " * 100, b"SQLite format 3\x00" + b"\xff" * 4096])
-async def test_a_file_that_is_no_database_is_moved_aside_and_everything_learned_anew(
+async def test_l16_a_file_that_is_no_database_is_moved_aside_and_everything_learned_anew(
     path: Path, warnings: list[str], content: bytes
 ) -> None:
     path.write_bytes(content)
@@ -185,7 +185,7 @@ async def test_a_file_that_is_spoilt_meanwhile_is_written_anew_with_all_that_is_
     assert len(warnings) == 1
 
 
-async def test_where_nothing_can_be_written_it_is_learned_for_this_life(tmp_path: Path, warnings: list[str]) -> None:
+async def test_l16_where_nothing_can_be_written_it_is_learned_for_this_life(tmp_path: Path, warnings: list[str]) -> None:
     path = tmp_path / "missing" / "learned.db"
 
     async with life(path) as learned:

@@ -164,7 +164,7 @@ async def test_figures_that_are_too_old_are_told_as_unknown(bench: Bench) -> Non
     assert repr(bench.measuring) == "<Measuring 1 replicas: nothing known>"
 
 
-async def test_a_lost_device_is_told(bench: Bench) -> None:
+async def test_l20_a_lost_device_is_told(bench: Bench) -> None:
     bench.gpus.show(reading(GPU), reading(OTHER))
     await bench.sees(Measured({GPU.uuid: 0, OTHER.uuid: 0}))
     bench.gpus.show(reading(OTHER))

@@ -93,7 +93,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-async def test_is_refused_with_its_cause_and_leaves_the_connection_usable(
+async def test_b60_is_refused_with_its_cause_and_leaves_the_connection_usable(
     case: Case, proxy: Proxy, small: engine.Running
 ) -> None:
     before = small.get("/fake/stats")
@@ -137,7 +137,7 @@ async def test_a_chunked_body_that_grows_over_the_limit_is_refused(proxy: Proxy,
     assert small.get("/fake/stats") == before
 
 
-async def test_what_is_no_http_is_refused_and_the_connection_is_closed(proxy: Proxy) -> None:
+async def test_b24_what_is_no_http_is_refused_and_the_connection_is_closed(proxy: Proxy) -> None:
     async with Client.to(proxy.port) as client:
         answer = await client.ask(b"GET / HTTP/1.1\r\nHost: p\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n")
         check(answer, 400, "malformed_request", "")

@@ -29,7 +29,7 @@ def loaded(proxy: Proxy) -> Proxy:
     return proxy
 
 
-async def test_a_big_upload_streams_through_in_little_memory(serve: Serve) -> None:
+async def test_b06_a_big_upload_streams_through_in_little_memory(serve: Serve) -> None:
     got = hashlib.sha256()
     size = 0
 
@@ -55,7 +55,7 @@ async def test_a_big_upload_streams_through_in_little_memory(serve: Serve) -> No
     assert proxy.peak_rss_mb - before < GROWTH_MB
 
 
-async def test_a_big_download_streams_through_in_little_memory(serve: Serve) -> None:
+async def test_b05_a_big_download_streams_through_in_little_memory(serve: Serve) -> None:
     async def pour(peer: Peer) -> None:
         await peer.read_request()
         await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BIG)
@@ -78,7 +78,7 @@ async def test_a_big_download_streams_through_in_little_memory(serve: Serve) -> 
     assert proxy.peak_rss_mb - before < GROWTH_MB
 
 
-async def test_a_client_that_does_not_read_stops_its_engine_from_writing(serve: Serve) -> None:
+async def test_b05_a_client_that_does_not_read_stops_its_engine_from_writing(serve: Serve) -> None:
     written = 0
 
     async def pour(peer: Peer) -> None:
@@ -104,7 +104,7 @@ async def test_a_client_that_does_not_read_stops_its_engine_from_writing(serve: 
     assert proxy.peak_rss_mb - before < GROWTH_MB
 
 
-async def test_an_engine_that_does_not_read_stops_its_client_from_writing(serve: Serve) -> None:
+async def test_b06_an_engine_that_does_not_read_stops_its_client_from_writing(serve: Serve) -> None:
     resume = asyncio.Event()
 
     async def read_late(peer: Peer) -> None:

@@ -80,7 +80,7 @@ def running(proxy: Proxy, service: str) -> Any:
     return proxy.stats(service)
 
 
-async def test_while_it_waits_for_the_answers_head(proxy: Proxy, leave: Leave) -> None:
+async def test_b01_while_it_waits_for_the_answers_head(proxy: Proxy, leave: Leave) -> None:
     before = running(proxy, "thinks")
     async with Client.to(proxy.port) as client:
         await client.send(ask("thinks", stream=False))
@@ -91,7 +91,7 @@ async def test_while_it_waits_for_the_answers_head(proxy: Proxy, leave: Leave) -
     assert proxy.service("thinks")["in_flight"] == 0
 
 
-async def test_in_the_middle_of_a_stream(proxy: Proxy, leave: Leave) -> None:
+async def test_b02_in_the_middle_of_a_stream(proxy: Proxy, leave: Leave) -> None:
     before = running(proxy, "streams")
     async with Client.to(proxy.port) as client:
         await client.send(ask("streams"))
@@ -103,7 +103,7 @@ async def test_in_the_middle_of_a_stream(proxy: Proxy, leave: Leave) -> None:
     assert proxy.service("streams")["in_flight"] == 0
 
 
-async def test_while_it_uploads(proxy: Proxy, leave: Leave) -> None:
+async def test_b02_while_it_uploads(proxy: Proxy, leave: Leave) -> None:
     before = running(proxy, "thinks")
     async with Client.to(proxy.port) as client:
         await client.send(b"POST /thinks/upload HTTP/1.1\r\nHost: p\r\nContent-Length: %d\r\n\r\n" % (8 * MIB))
@@ -124,7 +124,7 @@ async def test_while_it_uploads_what_names_its_model(proxy: Proxy, leave: Leave)
     assert proxy.stats("thinks")["started"] == before["started"]
 
 
-async def test_while_its_model_loads(proxy: Proxy) -> None:
+async def test_b03_while_its_model_loads(proxy: Proxy) -> None:
     """The load goes on: it is paid for, and who asks next will have it."""
     async with Client.to(proxy.port) as client:
         await client.send(ask("loads"))
@@ -138,7 +138,7 @@ async def test_while_its_model_loads(proxy: Proxy) -> None:
     assert proxy.stats("loads")["started"] == 0
 
 
-async def test_while_it_queues_for_room(proxy: Proxy) -> None:
+async def test_b03_while_it_queues_for_room(proxy: Proxy) -> None:
     """Its start has not begun, so it never does."""
     async with Client.to(proxy.port) as holder, Client.to(proxy.port) as client:
         await holder.send(ask("holder"))
@@ -154,7 +154,7 @@ async def test_while_it_queues_for_room(proxy: Proxy) -> None:
 
 
 @pytest.mark.parametrize("under_uvicorn", [False, True], ids=["our protocol", "plain uvicorn"])
-async def test_while_it_reads_so_slowly_that_nothing_flows(serve: Serve, under_uvicorn: bool) -> None:
+async def test_b02_while_it_reads_so_slowly_that_nothing_flows(serve: Serve, under_uvicorn: bool) -> None:
     written = 0
 
     async def pour(peer: Peer) -> None:

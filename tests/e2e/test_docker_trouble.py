@@ -25,7 +25,7 @@ async def relay(docker_engine: DockerHost, tmp_path: Path) -> AsyncIterator[Dock
 
 
 @pytest.mark.parametrize("spoil", [Spoil.HANG, Spoil.GARBAGE, Spoil.REFUSE])
-async def test_warm_is_served_and_cold_refused_until_it_is_back(
+async def test_l02_warm_is_served_and_cold_refused_until_it_is_back(
     spoil: Spoil, relay: DockerRelay, serve_docker: Serve
 ) -> None:
     proxy = await asyncio.to_thread(serve_docker, SERVICES, docker_host=relay.host)
@@ -45,7 +45,7 @@ async def test_warm_is_served_and_cold_refused_until_it_is_back(
     await asyncio.to_thread(proxy.close)
 
 
-async def test_absent_at_the_start_it_is_found_once_it_is_there(
+async def test_l02_absent_at_the_start_it_is_found_once_it_is_there(
     docker_engine: DockerHost, serve_docker: Serve, tmp_path: Path
 ) -> None:
     socket = tmp_path / "docker.sock"

@@ -132,7 +132,7 @@ async def test_the_header_overrides_the_model_and_goes_no_further(proxy: Proxy) 
 
 
 @pytest.mark.parametrize("prefix", [b"/chat", b"/services/chat"])
-async def test_under_a_prefix_all_passes_byte_for_byte(prefix: bytes, proxy: Proxy) -> None:
+async def test_b40_b41_under_a_prefix_all_passes_byte_for_byte(prefix: bytes, proxy: Proxy) -> None:
     body = os.urandom(300_000)
     target = b"/fake/echo//a%2Fb/../c;d?x=1;y=2&model=chat&z=%20"
     fields = b"X-Odd-Case: A", b"x-twice: 1", b"X-Twice: 2", b"Accept-Encoding: br"

@@ -105,7 +105,7 @@ def in_a_container(serve_docker: Serve, llama_server_image: str, gguf: Path) -> 
 
 
 @pytest.mark.docker
-async def test_fifty_first_requests_start_one_container_and_get_fifty_answers(
+async def test_l12_fifty_first_requests_start_one_container_and_get_fifty_answers(
     in_a_container: Proxy, docker_engine: DockerHost
 ) -> None:
     proxy = in_a_container

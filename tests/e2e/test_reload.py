@@ -22,7 +22,7 @@ def applied(proxy: Proxy, services: dict[str, Settings], **more: Settings) -> No
     until(lambda: proxy.log.count("Config applied") + proxy.log.count("Config refused") > before, lambda: proxy.log)
 
 
-async def test_services_come_change_and_go_without_a_restart_of_the_others(serve: Serve) -> None:
+async def test_l13_services_come_change_and_go_without_a_restart_of_the_others(serve: Serve) -> None:
     stays, goes, changes = process(), process(), process(environment={"LIFE": "first"})
     proxy = serve({"services": {"stays": stays, "goes": goes, "changes": changes}})
     async with asking(proxy) as client:
@@ -44,7 +44,7 @@ async def test_services_come_change_and_go_without_a_restart_of_the_others(serve
 
 
 @pytest.mark.parametrize("new", [{"environment": {"LIFE": "second"}}, None], ids=["changed", "removed"])
-async def test_a_busy_service_finishes_before_it_changes_or_goes(new: Settings | None, serve: Serve) -> None:
+async def test_l13_a_busy_service_finishes_before_it_changes_or_goes(new: Settings | None, serve: Serve) -> None:
     proxy = serve({"services": {"chat": process(*FOR_A_WHILE), "other": process()}})
     async with streaming(proxy, "chat") as stream, asking(proxy) as client:
         services = {"other": process()} if new is None else {"chat": process(*FOR_A_WHILE, **new), "other": process()}
@@ -58,7 +58,7 @@ async def test_a_busy_service_finishes_before_it_changes_or_goes(new: Settings |
             assert proxy.get("/services/chat/fake/env")["LIFE"] == "second"
 
 
-async def test_a_faulty_config_changes_nothing_and_its_fault_is_named(serve: Serve) -> None:
+async def test_l17_a_faulty_config_changes_nothing_and_its_fault_is_named(serve: Serve) -> None:
     proxy = serve({"services": {"chat": process()}})
     async with asking(proxy) as client:
         assert (await chat(client, "chat")).status_code == 200
@@ -89,7 +89,7 @@ async def test_sighup_reads_what_the_config_refers_to(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_asked_to_end_it_finishes_what_streams(number: signal.Signals, serve: Serve) -> None:
+async def test_b62_asked_to_end_it_finishes_what_streams(number: signal.Signals, serve: Serve) -> None:
     proxy = serve({"services": {"chat": process(*FOR_A_WHILE)}})
     async with streaming(proxy, "chat") as stream, Client.to(proxy.port) as idle:
         proxy.signal(number)
@@ -103,7 +103,7 @@ async def test_asked_to_end_it_finishes_what_streams(number: signal.Signals, ser
     until(lambda: not proxy.processes(), proxy.processes)
 
 
-async def test_asked_twice_it_ends_at_once(serve: Serve) -> None:
+async def test_b62_asked_twice_it_ends_at_once(serve: Serve) -> None:
     proxy = serve({"services": {"chat": process("--chunks", "1000000", "--interval", "0.02")}})
     async with streaming(proxy, "chat") as stream, Client.to(proxy.port) as idle:
         proxy.signal(signal.SIGTERM)
@@ -115,7 +115,7 @@ async def test_asked_twice_it_ends_at_once(serve: Serve) -> None:
     until(lambda: not proxy.processes(), proxy.processes)
 
 
-async def test_what_streams_past_the_drain_deadline_is_cut(serve: Serve) -> None:
+async def test_b62_what_streams_past_the_drain_deadline_is_cut(serve: Serve) -> None:
     endless = process("--chunks", "1000000", "--interval", "0.02")
     proxy = serve({"server": {"drain_timeout_s": 1}, "services": {"chat": endless}})
     async with streaming(proxy, "chat") as stream:
@@ -126,7 +126,7 @@ async def test_what_streams_past_the_drain_deadline_is_cut(serve: Serve) -> None
     until(lambda: not proxy.processes(), proxy.processes)
 
 
-async def test_who_waits_when_it_ends_is_told_so(serve: Serve) -> None:
+async def test_b62_who_waits_when_it_ends_is_told_so(serve: Serve) -> None:
     proxy = serve({"services": {"chat": process("--ready-after", "3600")}, "server": {"drain_timeout_s": 1}})
     async with Client.to(proxy.port) as client:
         await client.send(question("chat"))

@@ -48,7 +48,7 @@ def proxy(serve_module: Serve, taken_port: int) -> Proxy:
 
 
 @pytest.mark.parametrize("service", [*CASES, "port-taken"])
-async def test_says_why_to_whoever_asks_and_to_the_next_at_once(service: str, proxy: Proxy, taken_port: int) -> None:
+async def test_l05_says_why_to_whoever_asks_and_to_the_next_at_once(service: str, proxy: Proxy, taken_port: int) -> None:
     words = CASES[service][1] if service in CASES else (f"port {taken_port} is in use",)
     failures = f'ai_proxy_start_failures_total{{service="{service}"}}'
     async with asking(proxy) as client:
@@ -79,7 +79,7 @@ async def test_nothing_is_left_of_what_failed(proxy: Proxy) -> None:
     until(lambda: not proxy.processes(), proxy.processes)
 
 
-async def test_an_operator_has_it_tried_again_at_once(serve: Serve, tmp_path: Path) -> None:
+async def test_l05_an_operator_has_it_tried_again_at_once(serve: Serve, tmp_path: Path) -> None:
     repaired = tmp_path / "repaired"
     command = ["sh", "-c", f'test -e {repaired} && exec "$@"', "sh", *engine.argv("--port", "{port}")]
     proxy = serve({"services": {"chat": {"type": "llama-cpp-server", "command": command}}})
@@ -92,7 +92,7 @@ async def test_an_operator_has_it_tried_again_at_once(serve: Serve, tmp_path: Pa
         assert (await chat(client, "chat")).status_code == 200
 
 
-async def test_all_who_wait_hear_of_the_one_failed_start(serve: Serve, tmp_path: Path) -> None:
+async def test_l12_all_who_wait_hear_of_the_one_failed_start(serve: Serve, tmp_path: Path) -> None:
     starts = tmp_path / "starts"
     command = ["sh", "-c", f"echo x >> {starts}; sleep 0.3; exit 4"]
     proxy = serve({"services": {"chat": {"command": command, "port": 9}}})

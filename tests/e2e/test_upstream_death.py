@@ -30,7 +30,7 @@ async def collect(client: Client, chunks: list[bytes]) -> None:
         chunks.append(chunk)
 
 
-async def test_a_stream_ends_with_an_error_event_and_is_cut_never_completed(serve: Serve) -> None:
+async def test_b12_a_stream_ends_with_an_error_event_and_is_cut_never_completed(serve: Serve) -> None:
     proxy = serve({"services": {"chat": process("--chunks", "1000000", "--interval", "0.01")}})
     async with streaming(proxy, "chat") as client:
         os.kill(engine_pid(proxy), signal.SIGKILL)
@@ -47,7 +47,7 @@ async def test_a_stream_ends_with_an_error_event_and_is_cut_never_completed(serv
     until(lambda: "end=upstream_broke" in proxy.log, lambda: proxy.log)
 
 
-async def test_a_request_without_an_answer_yet_gets_a_bad_gateway(serve: Serve) -> None:
+async def test_b61_a_request_without_an_answer_yet_gets_a_bad_gateway(serve: Serve) -> None:
     proxy = serve({"services": {"chat": process("--first-byte-after", "3600")}})
     async with asking(proxy) as client:
         asked = asyncio.create_task(chat(client, "chat"))
@@ -81,7 +81,7 @@ HALVES = (
 )
 
 
-async def test_half_an_answer_is_not_completed_however_it_was_cut(serve: Serve) -> None:
+async def test_b09_b10_half_an_answer_is_not_completed_however_it_was_cut(serve: Serve) -> None:
     scripts = [answering_once(half, then=end) for half in HALVES for end in (Peer.close, Peer.rst)]
     async with Upstream(*scripts) as upstream:
         proxy = serve({"services": {"files": external(upstream.port)}})

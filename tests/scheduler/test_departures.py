@@ -124,7 +124,7 @@ async def test_a_stop_that_the_runtime_can_not_do_now_is_asked_for_again() -> No
 
 
 @virtual_time
-async def test_an_idle_replica_stops_and_a_request_in_that_moment_waits_for_the_next_life() -> None:
+async def test_l14_an_idle_replica_stops_and_a_request_in_that_moment_waits_for_the_next_life() -> None:
     async with House(spec("a", idle_timeout_s=60.0)) as house:
         old = await house.admit("a")
         old.close()

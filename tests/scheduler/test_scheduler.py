@@ -15,7 +15,7 @@ from tests.scheduler.world import spec
 
 
 @virtual_time
-async def test_fifty_requests_at_once_are_one_start_and_fifty_grants() -> None:
+async def test_l12_fifty_requests_at_once_are_one_start_and_fifty_grants() -> None:
     async with House(spec("a")) as house:
         waiting = [house.later("a") for _ in range(50)]
         grants = await asyncio.gather(*waiting)

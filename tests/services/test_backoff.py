@@ -10,7 +10,7 @@ jitters = st.floats(min_value=0, max_value=1)
 
 
 @given(failures, jitters)
-def test_a_delay_is_at_least_half_its_step_and_never_over_five_minutes(count: int, jitter: float) -> None:
+def test_l05_a_delay_is_at_least_half_its_step_and_never_over_five_minutes(count: int, jitter: float) -> None:
     assert FIRST_S / 2 <= delay_s(count, jitter) <= LONGEST_S
 
 

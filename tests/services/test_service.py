@@ -78,7 +78,7 @@ async def test_a_replica_is_loading_until_its_engine_says_otherwise(bench: Bench
 
 
 @pytest.mark.slow
-async def test_a_replica_that_is_never_ready_has_its_last_answer_and_its_log_in_the_failure(bench: Bench) -> None:
+async def test_l06_a_replica_that_is_never_ready_has_its_last_answer_and_its_log_in_the_failure(bench: Bench) -> None:
     service = bench.place("--ready-after", "60", "--say", "loading 7 %", health={"start_timeout_s": 0.6})
     service.run(Action.LAUNCH, PLACE)
     await bench.owner.next()
@@ -98,7 +98,7 @@ async def test_a_replica_that_exits_while_it_loads_is_not_waited_for(bench: Benc
 
 
 @pytest.mark.slow
-async def test_a_stop_ends_a_replica_that_is_still_loading(bench: Bench) -> None:
+async def test_l13_a_stop_ends_a_replica_that_is_still_loading(bench: Bench) -> None:
     service = bench.place("--ready-after", "60")
     service.run(Action.LAUNCH, PLACE)
     await bench.owner.next()
@@ -122,7 +122,7 @@ async def test_a_launch_that_has_not_begun_is_dropped_by_a_stop() -> None:
 
 
 @virtual_time
-async def test_a_launch_under_way_is_cancelled_and_awaited_before_the_stop_is_done() -> None:
+async def test_l13_a_launch_under_way_is_cancelled_and_awaited_before_the_stop_is_done() -> None:
     owner, runtime = RecordingOwner(), FakeRuntime()
     service = service_of(owner, runtime, FakeProbe())
     runtime.hold("small")

@@ -19,7 +19,7 @@ def live_restore(make_dockerd: MakeDockerd) -> Dockerd:
     return make_dockerd("--live-restore")
 
 
-async def test_containers_serve_while_the_daemon_is_dead_and_are_waited_for_after_its_return(
+async def test_l01_containers_serve_while_the_daemon_is_dead_and_are_waited_for_after_its_return(
     live_restore: Dockerd, make_docker_runtime: MakeRuntime
 ) -> None:
     runtime = make_docker_runtime(live_restore, reach=Reach.ADDRESS)
@@ -41,7 +41,7 @@ async def test_containers_serve_while_the_daemon_is_dead_and_are_waited_for_afte
         assert (await wait).signal == 9
 
 
-async def test_a_daemon_that_takes_its_containers_along_ends_the_wait(
+async def test_l01_a_daemon_that_takes_its_containers_along_ends_the_wait(
     make_dockerd: MakeDockerd, make_docker_runtime: MakeRuntime
 ) -> None:
     engine = make_dockerd()
@@ -55,7 +55,7 @@ async def test_a_daemon_that_takes_its_containers_along_ends_the_wait(
     assert await answer_of(again) == "ok"
 
 
-async def test_a_frozen_daemon_holds_nobody_past_a_deadline(
+async def test_l03_a_frozen_daemon_holds_nobody_past_a_deadline(
     live_restore: Dockerd, make_docker_runtime: MakeRuntime
 ) -> None:
     deadlines = Deadlines(call_s=0.3, create_s=0.3, start_s=0.3, stop_s=0.3)

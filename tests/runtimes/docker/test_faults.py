@@ -46,7 +46,7 @@ def impatient(docker_engine: DockerHost, relay: DockerRelay, make_docker_runtime
 
 @pytest.mark.parametrize("request_line", [CREATE, START])
 @pytest.mark.parametrize("spoil", [Spoil.LIE, Spoil.CUT])
-async def test_what_the_engine_did_counts_whatever_it_answered(
+async def test_l09_what_the_engine_did_counts_whatever_it_answered(
     runtime: DockerRuntime, relay: DockerRelay, docker_engine: DockerHost, request_line: str, spoil: Spoil
 ) -> None:
     relay.spoil(request_line, spoil, times=1)
@@ -88,7 +88,7 @@ async def test_a_start_on_an_engine_that_makes_no_sense_ends_and_leaves_nothing(
     await until(lambda: docker_engine.labelled(LABEL) == [])
 
 
-async def test_a_start_that_hangs_and_can_not_be_undone_yet_is_undone_when_the_engine_answers(
+async def test_l03_a_start_that_hangs_and_can_not_be_undone_yet_is_undone_when_the_engine_answers(
     impatient: DockerRuntime, relay: DockerRelay, docker_engine: DockerHost
 ) -> None:
     for request_line in (START, REMOVE):
@@ -100,7 +100,7 @@ async def test_a_start_that_hangs_and_can_not_be_undone_yet_is_undone_when_the_e
     await until(lambda: docker_engine.labelled(LABEL) == [])
 
 
-async def test_a_creation_whose_end_is_unknown_is_undone_when_the_engine_answers(
+async def test_l03_l09_a_creation_whose_end_is_unknown_is_undone_when_the_engine_answers(
     impatient: DockerRuntime, relay: DockerRelay, docker_engine: DockerHost
 ) -> None:
     relay.spoil(CREATE, Spoil.CUT)
@@ -143,7 +143,7 @@ async def test_a_start_cancelled_while_the_engine_is_slow_ends_when_the_containe
     assert docker_engine.labelled(LABEL) == []
 
 
-async def test_a_stop_that_hangs_or_is_refused_says_that_the_replica_may_still_run(
+async def test_l03_a_stop_that_hangs_or_is_refused_says_that_the_replica_may_still_run(
     impatient: DockerRuntime, relay: DockerRelay, docker_engine: DockerHost
 ) -> None:
     instance = await impatient.start(tiny_spec(), ignore)
@@ -177,7 +177,7 @@ async def test_a_removal_that_another_began_and_never_ends_is_reported(
         await impatient.stop(instance, 0)
 
 
-async def test_nothing_is_known_while_the_list_hangs(impatient: DockerRuntime, relay: DockerRelay) -> None:
+async def test_l03_nothing_is_known_while_the_list_hangs(impatient: DockerRuntime, relay: DockerRelay) -> None:
     relay.spoil(LIST, Spoil.HANG)
     with pytest.raises(RuntimeUnavailable, match="did not answer in time"):
         await impatient.adopt()
@@ -188,7 +188,7 @@ async def ended(runtime: DockerRuntime, instance: Instance) -> Exit:
         return await runtime.wait(instance)
 
 
-async def test_a_wait_outlives_cut_streams_and_inspections_that_fail(
+async def test_l21_a_wait_outlives_cut_streams_and_inspections_that_fail(
     runtime: DockerRuntime, relay: DockerRelay, docker_engine: DockerHost
 ) -> None:
     instance = await runtime.start(tiny_spec(), ignore)
@@ -203,7 +203,7 @@ async def test_a_wait_outlives_cut_streams_and_inspections_that_fail(
     assert relay.count(EVENTS) > seen
 
 
-async def test_an_event_stream_that_says_nonsense_is_opened_again(
+async def test_l21_an_event_stream_that_says_nonsense_is_opened_again(
     runtime: DockerRuntime, relay: DockerRelay, docker_engine: DockerHost
 ) -> None:
     nonsense = relay.spoil(EVENTS, Spoil.GARBAGE, times=4)
@@ -214,7 +214,7 @@ async def test_an_event_stream_that_says_nonsense_is_opened_again(
     assert (await wait).signal == 9
 
 
-async def test_a_log_stream_that_is_cut_is_not_a_clean_end(runtime: DockerRuntime, relay: DockerRelay) -> None:
+async def test_l19_a_log_stream_that_is_cut_is_not_a_clean_end(runtime: DockerRuntime, relay: DockerRelay) -> None:
     instance = await runtime.start(tiny_spec(command=["sh", "-c", "echo one; sleep 60"]), ignore)
     lines = runtime.logs(instance, follow=True)
     assert await anext(lines) == "one"
@@ -232,7 +232,7 @@ async def test_an_end_is_told_though_the_log_can_not_be_read(
     assert await ended(runtime, instance) == Exit(code=137, signal=9)
 
 
-async def test_no_engine_is_a_cause_and_not_a_crash(
+async def test_l02_no_engine_is_a_cause_and_not_a_crash(
     docker_engine: DockerHost, make_docker_runtime: MakeRuntime
 ) -> None:
     runtime = make_docker_runtime(docker_engine, docker_host="unix:///nowhere/docker.sock")

@@ -73,7 +73,7 @@ async def test_a_container_that_ends_by_itself_gives_its_exit_code_and_last_line
     await until(lambda: docker_engine.labelled(LABEL) == [])
 
 
-async def test_a_container_that_ignores_sigterm_is_killed_after_the_grace(
+async def test_l15_a_container_that_ignores_sigterm_is_killed_after_the_grace(
     runtime: DockerRuntime, docker_engine: DockerHost
 ) -> None:
     instance = await runtime.start(tiny_spec(command=DEAF), ignore)
@@ -106,7 +106,7 @@ async def test_waits_for_a_container_that_somebody_else_removed(
     assert end.code in {None, 137}
 
 
-async def test_another_life_of_the_proxy_adopts_what_runs_and_removes_what_ended(
+async def test_l10_another_life_of_the_proxy_adopts_what_runs_and_removes_what_ended(
     runtime: DockerRuntime, docker_engine: DockerHost, make_docker_runtime: MakeRuntime
 ) -> None:
     placement = Placement((Device("0", "GPU-a", 24576, "RTX"),), vram_mb=9000, memory_mb=100)
@@ -142,7 +142,7 @@ async def test_each_replica_is_adopted_as_the_number_that_it_was(
         await successor.stop(instance, 2)
 
 
-async def test_a_leftover_of_the_same_replica_makes_way(
+async def test_l08_a_leftover_of_the_same_replica_makes_way(
     runtime: DockerRuntime, docker_engine: DockerHost, make_docker_runtime: MakeRuntime
 ) -> None:
     leftover = await runtime.start(tiny_spec(), ignore)
@@ -152,7 +152,7 @@ async def test_a_leftover_of_the_same_replica_makes_way(
     assert docker_engine.labelled(LABEL) == [fresh.id]
 
 
-async def test_a_foreign_container_of_our_name_is_an_error_that_names_it(
+async def test_l08_a_foreign_container_of_our_name_is_an_error_that_names_it(
     runtime: DockerRuntime, docker_engine: DockerHost
 ) -> None:
     taken = f"ai-proxy-{NAME}-tiny-0"
@@ -179,7 +179,7 @@ async def test_follows_the_output_until_the_container_ends_and_keeps_its_last_li
     assert sorted([line async for line in runtime.logs(instance, follow=False)]) == sorted(seen)
 
 
-async def test_log_readers_that_leave_early_never_starve_the_engine(runtime: DockerRuntime) -> None:
+async def test_l19_log_readers_that_leave_early_never_starve_the_engine(runtime: DockerRuntime) -> None:
     instance = await runtime.start(tiny_spec(command=["sh", "-c", "echo one; sleep 60"]), ignore)
     async with asyncio.timeout(3 * GUARD_S):
         for _ in range(120):

@@ -34,7 +34,7 @@ def test_two_outputs_do_not_mix_within_a_line() -> None:
     assert lines_of(frame(1, b"o"), frame(2, b"e"), frame(1, b"ut\r\n"), frame(2, b"rr\n")) == ["out", "err"]
 
 
-def test_a_line_without_end_is_cut_and_costs_bounded_memory() -> None:
+def test_l19_a_line_without_end_is_cut_and_costs_bounded_memory() -> None:
     lines = LogLines()
     pieces = [piece for _ in range(100) for piece in lines.feed(frame(1, b"x" * 10 * KIB))]
     assert {len(piece) for piece in pieces} == {64 * KIB}

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.oom]
         pytest.param("sleep 0.5; tail /dev/zero; exit 1", id="a child of it"),
     ],
 )
-async def test_an_end_for_want_of_memory_is_called_that(docker_runtime: DockerRuntime, script: str) -> None:
+async def test_l04_an_end_for_want_of_memory_is_called_that(docker_runtime: DockerRuntime, script: str) -> None:
     spec = tiny_spec(command=["sh", "-c", script], mem_limit="16m")
     instance = await docker_runtime.start(spec, ignore)
     async with asyncio.timeout(2 * GUARD_S):

@@ -114,7 +114,7 @@ async def test_always_pulls_what_is_here_and_never_pulls_nothing(
         assert relay.count(PULL) == times
 
 
-async def test_a_pull_that_can_not_succeed_gives_its_cause_to_all(
+async def test_l08_a_pull_that_can_not_succeed_gives_its_cause_to_all(
     runtime: DockerRuntime, public: Registry, private: Registry
 ) -> None:
     for image, cause in {
@@ -140,7 +140,7 @@ async def test_logs_in_as_docker_would(
     await runtime.pull(service(image), ignore)
 
 
-async def test_a_pull_without_progress_is_given_up(
+async def test_l08_a_pull_without_progress_is_given_up(
     runtime: DockerRuntime, relay: DockerRelay, docker_engine: DockerHost, public: Registry
 ) -> None:
     image = public.publish(docker_engine, "stalls:1", size_mb=1)

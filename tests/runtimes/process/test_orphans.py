@@ -64,13 +64,13 @@ async def life(state_dir: Path, *flags: str) -> AsyncIterator[Life]:
 
 
 @pytest.mark.parametrize("flags", [(), ("--ignore-sigterm", "--child-ignores-sigterm")])
-async def test_nothing_outlives_a_proxy_that_was_killed(tmp_path: Path, flags: tuple[str, ...]) -> None:
+async def test_l10_nothing_outlives_a_proxy_that_was_killed(tmp_path: Path, flags: tuple[str, ...]) -> None:
     async with life(tmp_path, *flags) as killed:
         killed.proxy.kill()
         await until(lambda: killed.left == [])
 
 
-async def test_nothing_outlives_a_proxy_that_was_killed_while_it_started_something(tmp_path: Path) -> None:
+async def test_l10_nothing_outlives_a_proxy_that_was_killed_while_it_started_something(tmp_path: Path) -> None:
     command = ("-m", "tests.fakes.proxy", str(tmp_path), *argv("--port", "{port}", "--listen-after", "60"))
     proxy = await asyncio.create_subprocess_exec(sys.executable, *command, cwd=ROOT)
     await until(lambda: list(tmp_path.glob("processes/*.json")) != [])

@@ -154,7 +154,7 @@ async def test_a_missing_working_directory_is_named(runtime: ProcessRuntime) -> 
         await runtime.start(engine_spec(working_dir="/no/such"), ignore)
 
 
-async def test_a_fixed_port_that_is_taken_is_named(runtime: ProcessRuntime) -> None:
+async def test_l07_a_fixed_port_that_is_taken_is_named(runtime: ProcessRuntime) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(StartFailed, match=f"port {port} is in use by another program"):
@@ -170,7 +170,7 @@ async def test_a_second_replica_needs_a_port_of_its_own_though_the_first_does_no
         await runtime.start(replace(first, replica=1), ignore)
 
 
-async def test_a_port_that_was_taken_meanwhile_is_told_with_the_end(runtime: ProcessRuntime, tmp_path: Path) -> None:
+async def test_l07_a_port_that_was_taken_meanwhile_is_told_with_the_end(runtime: ProcessRuntime, tmp_path: Path) -> None:
     go = tmp_path / "go"
     script = "until [ -e $0 ]; do sleep 0.02; done; exec " + " ".join(argv("--port", "{port}"))
     instance = await runtime.start(spec_of("small", command=["/bin/sh", "-c", script, str(go)]), ignore)
@@ -182,7 +182,7 @@ async def test_a_port_that_was_taken_meanwhile_is_told_with_the_end(runtime: Pro
     assert outcome.log_tail[-1] == f"port {instance.port} is in use by another program"
 
 
-async def test_an_engine_that_exits_at_once_gives_its_code_and_last_lines(runtime: ProcessRuntime) -> None:
+async def test_l05_an_engine_that_exits_at_once_gives_its_code_and_last_lines(runtime: ProcessRuntime) -> None:
     flags = ("--say", "loading", "--say", "out of VRAM", "--exit-after", "0", "--exit-code", "7")
     instance = await runtime.start(engine_spec(*flags), ignore)
     async with asyncio.timeout(GUARD_S):
@@ -212,7 +212,7 @@ def little_memory(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.oom
-async def test_an_engine_that_the_kernel_kills_for_want_of_memory_is_said_to_be(
+async def test_l04_an_engine_that_the_kernel_kills_for_want_of_memory_is_said_to_be(
     runtime: ProcessRuntime, little_memory: Path
 ) -> None:
     script = 'echo $$ > "$0" && exec python3 -I -S -c "x = bytearray(200 * 2**20)"'
@@ -231,7 +231,7 @@ async def test_an_engine_that_somebody_kills_is_not_out_of_memory(runtime: Proce
         assert (await runtime.wait(instance)).cause == "killed by signal 9"
 
 
-async def test_an_engine_that_ignores_sigterm_is_killed_after_the_grace(runtime: ProcessRuntime) -> None:
+async def test_l15_an_engine_that_ignores_sigterm_is_killed_after_the_grace(runtime: ProcessRuntime) -> None:
     instance = await runtime.start(engine_spec("--ignore-sigterm"), ignore)
     await listening(runtime, instance)
     await runtime.stop(instance, 0.1)
@@ -289,7 +289,7 @@ async def test_closing_the_runtime_stops_all(runtime: ProcessRuntime) -> None:
         await runtime.start(engine_spec(), ignore)
 
 
-async def test_a_flood_of_output_stays_bounded_and_stops_nobody(runtime: ProcessRuntime) -> None:
+async def test_l19_a_flood_of_output_stays_bounded_and_stops_nobody(runtime: ProcessRuntime) -> None:
     instance = await runtime.start(engine_spec("--flood"), ignore)
     await line_of(runtime, instance, "0002047 ")
     async with httpx.AsyncClient() as client:
@@ -320,7 +320,7 @@ async def test_a_guard_that_hangs_does_not_keep_an_engine_alive(tmp_path: Path) 
     await until(lambda: not runs(int(instance.id)))
 
 
-async def test_a_disk_that_takes_no_records_stops_nobody(tmp_path: Path) -> None:
+async def test_l16_a_disk_that_takes_no_records_stops_nobody(tmp_path: Path) -> None:
     (tmp_path / "processes").write_text("a file where the directory should be")
     runtime = ProcessRuntime(tmp_path, os.environ)
     instance = await runtime.start(engine_spec(), ignore)
