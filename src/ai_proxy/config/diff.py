@@ -18,7 +18,7 @@ _SHAPING = frozenset(ContainerKeys.model_fields) - {"pull_policy", "stop_grace_p
 }
 _AT_START_ONLY = frozenset({
     "name", "state_dir", "devices", "memory_mb", "capacities", "scheduling.headroom_mb",
-    "log.level", "log.format", "log.access", "server.host", "server.port",
+    "log.level", "log.format", "log.access", "management.host", "management.port", "server.host", "server.port",
     "server.drain_timeout_s", "server.head_timeout_s", "server.body_idle_timeout_s", "server.keep_alive_s",
 })  # fmt: skip
 

@@ -26,6 +26,7 @@ from ai_proxy.config.fields import (
     Volume,
 )
 from ai_proxy.config.keys import Keys
+from ai_proxy.config.management import ManagementConfig
 from ai_proxy.config.section import Section
 from ai_proxy.config.server import LogConfig, ServerConfig
 from ai_proxy.config.sharing import Priority, Replicas, ResourceRequirements, SchedulingConfig, Sleep
@@ -303,6 +304,7 @@ class Config(Section):
         examples=["/var/lib/ai-proxy"],
     )
     server: ServerConfig = Field(ServerConfig(), description="The listener.")
+    management: ManagementConfig = Field(ManagementConfig(), description="The management plane.")
     log: LogConfig = Field(LogConfig(), description="Logging.")
     keys: Keys = Field(
         (),

@@ -78,12 +78,20 @@ def _tables() -> Iterator[str]:
         section = section_of(field)
         if section is not None and section is not ServiceConfig:
             yield from _table(f"`{name}`", f"{name}.", section)
+            yield from _inner_tables(name, section)
     yield from _table("`services.<id>`", "", ServiceConfig)
     for name, field in ServiceConfig.model_fields.items():
         section = section_of(field)
         if section is not None:
             prefix = f"{name}.<name>." if is_map(field) else f"{name}."
             yield from _table(f"`services.<id>.{prefix.removesuffix('.')}`", prefix, section)
+
+
+def _inner_tables(place: str, section: type[Section]) -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        inner = section_of(field)
+        if inner is not None:
+            yield from _table(f"`{place}.{name}`", f"{place}.{name}.", inner)
 
 
 def _table(title: str, prefix: str, section: type[Section]) -> Iterator[str]:

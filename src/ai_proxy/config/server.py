@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from ai_proxy.config.management import CorsConfig
 from ai_proxy.config.section import Section
 
 
@@ -46,6 +47,15 @@ class ServerConfig(Section):
     keep_alive_s: PositiveFloat = Field(
         75, description="An idle client connection is closed after this long, in seconds.", examples=[75]
     )
+    heartbeat_after_s: float = Field(
+        15,
+        ge=0,
+        allow_inf_nan=False,
+        description="A request for a stream that waits for its service is sent a comment after this long, and as often "
+        "from then on, in seconds; 0: never.",
+        examples=[15],
+    )
+    cors: CorsConfig = Field(CorsConfig(), description="Pages of other origins that may use the data plane.")
 
 
 class LogConfig(Section):
