@@ -40,8 +40,9 @@ class ClientSocket(HttpToolsProtocol):
         self._deadline = Deadline(self.loop, self._expired)
         self._stall = Deadline(self.loop, self._give_up)
         self._fd = -1
-        # Once nothing that still comes is listened to
+        # Once nothing that still comes is listened to; once it carries no more HTTP
         self._deaf = False
+        self._is_raw = False
 
     @classmethod
     def with_limits(cls, limits: ConnectionLimits) -> type[Self]:
@@ -89,7 +90,7 @@ class ClientSocket(HttpToolsProtocol):
         """Read no more; a client that leaves is noticed all the same."""
         if not self.flow.read_paused and not self.transport.is_closing():
             self.flow.pause_reading()
-            self._hangups.watch(self._fd, self._give_up)
+            self._hangups.watch(self._fd, self._give_up, half_close=self._is_raw)
 
     def resume_body(self) -> None:
         """Read on."""
@@ -111,6 +112,7 @@ class ClientSocket(HttpToolsProtocol):
     def _hang_up(self) -> None:
         """Send no more, and give the client time to read the answer: closing now could reset it away."""
         self._deaf = True
+        self.resume_body()
         if self.transport.can_write_eof():
             self.transport.write_eof()
             # An answer that is still on its way has the time that every answer has.

@@ -14,8 +14,9 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from ai_proxy.errors import ProxyError
-from ai_proxy.proxy.framing import Fields, Framing, response_head, trailer_section
+from ai_proxy.proxy.framing import Fields, Framing, response_head, switching_head, trailer_section
 from ai_proxy.proxy.replies import reply
+from ai_proxy.transport.upgrade import RawSocket
 
 _logger = logging.getLogger(__name__)
 
@@ -40,6 +41,10 @@ class Line(Protocol):
 
     def answered(self) -> None:
         """Hear that the response is complete."""
+
+    def leave_http(self, shut_down: Callable[[], None]) -> RawSocket:
+        """Give the socket away; `shut_down` is called, perhaps often, while the server ends."""
+        ...
 
     def break_off(self, *, reset: bool) -> None:
         """End the connection in the middle of a response; by a reset if an ordinary end would look complete."""
@@ -146,6 +151,17 @@ class Cycle:
             "ai_proxy.push": self.push,
             "http.response.trailers": {},
         }
+
+    def offer_upgrade(self) -> None:
+        """Let the app answer with 101: `ai_proxy.upgrade`."""
+        self.scope["extensions"]["ai_proxy.upgrade"] = self._upgrade
+
+    def _upgrade(self, fields: Fields, shut_down: Callable[[], None]) -> RawSocket:
+        """Answer with 101, and give up the socket; what becomes of it is no longer told here."""
+        self._line.transport.write(switching_head(fields))
+        self.response_started = self.response_complete = True
+        self._on_disconnect = None
+        return self._line.leave_http(shut_down)
 
     def on_disconnect(self, callback: Callable[[], None] | None) -> None:
         """Call `callback` in the same step in which the client is seen to be gone; None: no longer."""

@@ -80,6 +80,23 @@ def response_head(status: int, fields: Fields, *, to_head: bool, chunks: bool, c
     return Head(_joined(lines), framing, length, close)
 
 
+def switching_head(fields: Fields) -> bytes:
+    r"""Write the head of a 101.
+
+    Args:
+        fields: Names and values, written as they are; Upgrade among them, framing not.
+
+    Raises:
+        ValueError: A name or value would break out of its line.
+
+    Example:
+        >>> switching_head([(b"Upgrade", b"websocket"), (b"Content-Length", b"0")])
+        b'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nconnection: upgrade\r\n\r\n'
+    """
+    kept = [_line(field) for field in fields if field[0].lower() not in _OURS]
+    return _joined([b"HTTP/1.1 101 Switching Protocols", *kept, b"connection: upgrade"])
+
+
 def trailer_section(fields: Fields) -> bytes:
     r"""Write the end of a chunked body: last chunk, and trailer fields that may be there.
 

@@ -8,6 +8,7 @@ lost client in the same step. It knows HTTP/1.1 and ASGI, and nothing of service
 import asyncio
 import secrets
 from collections import deque
+from collections.abc import Callable
 from typing import Any, override
 from urllib.parse import unquote
 
@@ -28,17 +29,16 @@ from ai_proxy.proxy.client_socket import ClientSocket
 from ai_proxy.proxy.cycle import Cycle
 from ai_proxy.proxy.head import check_head, split_target
 from ai_proxy.proxy.replies import refusal
+from ai_proxy.transport.upgrade import RawSocket
+
+type Loop = asyncio.AbstractEventLoop
 
 
 class ProxyProtocol(ClientSocket):
     """One client connection; give the class to uvicorn as `http=`."""
 
     def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
+        self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: Loop | None = None
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         # The base relaxes its parser
@@ -47,6 +47,10 @@ class ProxyProtocol(ClientSocket):
         # Per-connection state
         self._waiting: deque[Cycle] = deque()
         self._refused: ProxyError | None = None
+
+        # Where a request asks for another protocol: what came after it, and once it is spoken, what ends that
+        self._early: bytes | None = None
+        self._shut_down: Callable[[], None] | None = None
 
         # Per-request state: the cycle being answered, the one being read, and the head before it becomes one
         self._cycle: Cycle | None = None
@@ -71,8 +75,11 @@ class ProxyProtocol(ClientSocket):
         began_in_head = self._in_head
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
+        except httptools.HttpParserUpgrade as error:
+            # Whether that is still HTTP depends on the answer.
             self._deaf = True
+            self._early = data[error.args[0] :]
+            self.pause_body()
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
             if not isinstance(cause, ProxyError):
@@ -87,7 +94,9 @@ class ProxyProtocol(ClientSocket):
 
     @override
     def shutdown(self) -> None:
-        if self._cycle is None or self._cycle.response_complete:
+        if self._shut_down is not None:
+            self._shut_down()
+        elif self._cycle is None or self._cycle.response_complete:
             self.transport.close()
         else:
             self._cycle.keep_alive = False
@@ -147,14 +156,17 @@ class ProxyProtocol(ClientSocket):
             "server": self.server,
             "state": self.app_state.copy(),
         }
+        upgrade = parser.should_upgrade()
         cycle = Cycle(
             self,
             scope,
-            keep_alive=version == "1.1" and parser.should_keep_alive() and not parser.should_upgrade(),
+            keep_alive=version == "1.1" and parser.should_keep_alive() and not upgrade,
             expects_continue=version == "1.1" and fields.get(b"expect", b"").lower() == b"100-continue",
             buffer_bytes=self.limits.buffer_bytes,
         )
         cycle.extend(self._raw_headers, fields)
+        if upgrade and version == "1.1":
+            cycle.offer_upgrade()
         self._reading = cycle
         if self._cycle is None or self._cycle.response_complete:
             self._begin(cycle)
@@ -196,7 +208,7 @@ class ProxyProtocol(ClientSocket):
         if cycle is None or self.transport.is_closing():
             return
         if not cycle.keep_alive:
-            self._close() if cycle.body_complete else self._hang_up()
+            self._close() if cycle.body_complete and self._early is None else self._hang_up()
         elif self._waiting:
             self._begin(self._waiting.popleft())
         elif self._refused is not None:
@@ -208,6 +220,17 @@ class ProxyProtocol(ClientSocket):
                 self._deadline.set(self.limits.linger_s)
             elif not self._in_head:
                 self._deadline.set(self.limits.keep_alive_s)
+
+    def leave_http(self, shut_down: Callable[[], None]) -> RawSocket:
+        """Give the socket away; from now on this only keeps it listed, and hears of its end."""
+        self.server_state.total_requests += 1
+        self._is_raw = True
+        self._shut_down = shut_down
+        self._deadline.cancel()
+        self._stall.cancel()
+        self._hangups.forget(self._fd)
+        early, self._early = self._early or b"", None
+        return RawSocket(self.transport, early, self.flow.write_paused, self.pause_body, self.resume_body)
 
     # Requests that can be answered
 

@@ -23,6 +23,7 @@ from ai_proxy.transport.exchange import Exchange
 from ai_proxy.transport.limits import Limits, Timeouts
 from ai_proxy.transport.origin import Origin
 from ai_proxy.transport.reader import InformationalHook, Phase, ResponseReader
+from ai_proxy.transport.upgrade import RawSocket
 from ai_proxy.transport.upload import Upload, declared_length
 
 type Body = bytes | AsyncIterator[bytes] | None
@@ -99,6 +100,7 @@ class Connection(asyncio.Protocol):
         method: bytes,
         timeouts: Timeouts,
         chunked: bool = False,
+        upgrade: bytes = b"",
         on_informational: InformationalHook | None = None,
     ) -> Exchange:
         """Send a request.
@@ -109,6 +111,7 @@ class Connection(asyncio.Protocol):
             method: As in the head; a HEAD's response ends at its headers.
             timeouts: Deadlines of the exchange.
             chunked: The head declares a chunked body, and the pieces are framed so.
+            upgrade: The head's Upgrade field; the connection serves no other exchange then.
             on_informational: Called with status and fields of each 1xx response.
 
         Returns:
@@ -124,6 +127,7 @@ class Connection(asyncio.Protocol):
             self._owner.released(self)
             raise
         reader = ResponseReader(self._limits, bodiless=method == b"HEAD", on_informational=on_informational)
+        reader.asked = upgrade
         exchange = Exchange(self._loop, self, reader, timeouts, high_water_bytes=self._limits.high_water_bytes)
         self._exchange = exchange
         self.exchanges += 1
@@ -294,10 +298,23 @@ class Connection(asyncio.Protocol):
         exchange.detach()
         self._exchange = None
         request_sent = self._stop_upload() and not self._transport.get_write_buffer_size()
-        if reader.persistent and request_sent and not reader.leftover:
+        if reader.persistent and request_sent and not reader.leftover and not reader.asked:
             self._owner.released(self)
+        elif reader.status == 101 and request_sent:
+            exchange.raw = self._leave_http(reader.early)
         else:
             self.abort()
+
+    def _leave_http(self, early: bytes) -> RawSocket:
+        self._deadline.cancel()
+        transport = self._transport
+        transport.pause_reading()
+        return RawSocket(
+            transport, early, self._write_paused, transport.pause_reading, transport.resume_reading, self._count
+        )
+
+    def _count(self) -> None:
+        self.reads += 1
 
     def _fail(self, error: Exception) -> None:
         exchange, self._exchange = self._exchange, None

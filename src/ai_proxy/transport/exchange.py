@@ -8,11 +8,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from ai_proxy.transport.errors import ExchangeClosed
+from ai_proxy.transport.errors import ExchangeClosed, UpstreamClosed
 from ai_proxy.transport.framing import Headers
 from ai_proxy.transport.head import reason_of
 from ai_proxy.transport.limits import Timeouts
 from ai_proxy.transport.reader import Phase, ResponseReader
+from ai_proxy.transport.upgrade import RawSocket
 
 type Sink = Callable[[bytes], bool]
 """Takes bytes of a body in the step in which they are read; False: it takes no more for now."""
@@ -43,11 +44,12 @@ class Exchange:
     Attributes:
         reader: The response as far as it has come.
         timeouts: The deadlines of this exchange.
+        raw: The socket, once a 101 has switched it to another protocol; `take_over` makes it the caller's.
     """
 
     __slots__ = (
         "_buffered", "_chunks", "_error", "_high_water", "_line", "_loop", "_paused", "_sink", "_waiter",
-        "reader", "timeouts",
+        "raw", "reader", "timeouts",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +74,7 @@ class Exchange:
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._sink: Sink | None = None
+        self.raw: RawSocket | None = None
 
     def __repr__(self) -> str:
         phase = self.reader.phase.name.lower()
@@ -181,6 +184,19 @@ class Exchange:
             self.fail(ExchangeClosed("the exchange was closed"))
             self._chunks.clear()
             line.abandon()
+        elif self.raw is not None:
+            self.raw.transport.abort()
+
+    def take_over(self) -> RawSocket:
+        """Take the socket of an upgraded connection, which `close` then leaves alone.
+
+        Raises:
+            UpstreamClosed: There is none any more.
+        """
+        raw, self.raw = self.raw, None
+        if raw is None or raw.transport.is_closing():
+            raise UpstreamClosed("the upstream closed the connection that it had upgraded", started=True)
+        return raw
 
     # The connection's side
 

@@ -48,7 +48,7 @@ def parse_head(head: bytes, *, max_headers: int = 256) -> tuple[int, Headers]:
     try:
         parser.feed_data(head)
     except HttpParserUpgrade:
-        raise ProtocolError("101 without an Upgrade in the request") from None
+        pass  # a 101, which is the caller's to judge
     except HttpParserError as error:
         raise ProtocolError(f"bad response head: {error}") from None
     status: int = parser.get_status_code()

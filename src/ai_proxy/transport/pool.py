@@ -75,6 +75,7 @@ class Pool:
         method: bytes,
         timeouts: Timeouts | None = None,
         chunked: bool = False,
+        upgrade: bytes = b"",
         on_informational: InformationalHook | None = None,
     ) -> Exchange:
         """Send a request and wait for the head of its response.
@@ -86,6 +87,8 @@ class Pool:
             method: As in the head.
             timeouts: Deadlines; the pool's own if None.
             chunked: The head declares a chunked body: pieces are framed as chunks.
+            upgrade: The head's Upgrade field: the request gets a connection that serves no other, and a 101 to what
+                it asks for makes that the caller's (`Exchange.take_over`).
             on_informational: Called with status and fields of each 1xx response.
 
         Returns:
@@ -96,9 +99,9 @@ class Pool:
         """
         if timeouts is None:
             timeouts = self.timeouts
-        connection = self.take_idle(origin)
+        connection = None if upgrade else self.take_idle(origin)
         if connection is None:
-            connection = await self.acquire(origin, timeouts)
+            connection = await self._open(origin, timeouts, fresh=bool(upgrade))
         repeat = False
         while True:
             exchange = connection.start(
@@ -107,6 +110,7 @@ class Pool:
                 method=method,
                 timeouts=timeouts,
                 chunked=chunked,
+                upgrade=upgrade,
                 on_informational=on_informational,
             )
             try:

@@ -13,6 +13,7 @@ from ai_proxy.transport.errors import ProtocolError
 from ai_proxy.transport.framing import Framing, Headers, frame
 from ai_proxy.transport.head import VERSIONS, parse_head
 from ai_proxy.transport.limits import Limits
+from ai_proxy.transport.upgrade import agrees
 
 type InformationalHook = Callable[[int, Headers], None]
 
@@ -46,11 +47,13 @@ class ResponseReader:
         persistent: The upstream keeps the connection open after the response.
         trailers: Fields after a chunked body, once it is done.
         leftover: Bytes came after the end.
+        asked: The request's Upgrade field; empty if it asked for none.
+        early: What came after a 101 that switches to what was asked for.
     """
 
     __slots__ = (
         "_bodiless", "_decoder", "_held", "_informational", "_limits", "_on_informational", "_remaining",
-        "head", "headers", "leftover", "persistent", "phase", "status",
+        "asked", "early", "head", "headers", "leftover", "persistent", "phase", "status",
         "trailers",
     )  # fmt: skip
 
@@ -64,6 +67,7 @@ class ResponseReader:
         self.trailers: Headers = []
         self.persistent = False
         self.leftover = False
+        self.asked = self.early = b""
         self._limits = limits
         self._bodiless = bodiless
         self._on_informational = on_informational
@@ -122,6 +126,10 @@ class ResponseReader:
             status, headers = parse_head(head, max_headers=self._limits.max_headers)
             if status >= 200:
                 break
+            if status == 101 and agrees(self.asked, headers):
+                self.status, self.headers, self.head, self.early = status, headers, head, rest
+                self.phase = Phase.DONE
+                return b""
             self._skip_informational(status, headers)
             if not rest:
                 return b""
@@ -162,7 +170,7 @@ class ResponseReader:
 
     def _skip_informational(self, status: int, headers: Headers) -> None:
         if status == 101:
-            raise ProtocolError("101 without an Upgrade in the request")
+            raise ProtocolError("101 to something that was not asked for")
         self._informational += 1
         if self._informational > self._limits.max_informational:
             raise ProtocolError(f"more than {self._limits.max_informational} informational responses")
