@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ai_proxy.config import reference
 from ai_proxy.services import machine
+from tests import behaviours
 
 DOCS = Path("docs")
 
@@ -22,4 +23,5 @@ GENERATED: Mapping[Path, Callable[[str], str]] = {
     DOCS / reference.PAGE: reference.page,
     DOCS / reference.SCHEMA: schema,
     DOCS / "states.md": lambda _: machine.page(),
+    DOCS / "behaviours.md": lambda _: behaviours.page(),
 }
