@@ -1,7 +1,8 @@
 """The management application: routes, error handlers, docs that load nothing from elsewhere.
 
 It is an ASGI app with full paths, so it needs no mount. From the outside in: `Boundary` names requests and stops what
-nobody expected, `Guard` keeps foreign web pages out, then come the routes.
+nobody expected, `Audit` logs who did what, `Guard` keeps foreign web pages out, `Access` those without a key, then come
+the routes.
 """
 
 from fastapi import FastAPI
@@ -11,6 +12,8 @@ from starlette.exceptions import HTTPException
 
 from ai_proxy import __version__
 from ai_proxy.api import compat, leases, logs, plan, requests, resources, services, system
+from ai_proxy.api.access import Access
+from ai_proxy.api.audit import Audit
 from ai_proxy.api.dependencies import Context
 from ai_proxy.api.docs import DOCS_PAGE
 from ai_proxy.api.guard import Guard
@@ -46,7 +49,9 @@ def create_api(context: Context) -> FastAPI:
     app.include_router(compat.router)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(RequestValidationError, on_invalid_request)
-    app.add_middleware(Guard, host=lambda: context.plane.config.server.host)
+    app.add_middleware(Access, config=lambda: context.plane.config)
+    app.add_middleware(Guard, config=lambda: context.plane.config)
+    app.add_middleware(Audit)
     app.add_middleware(Boundary)  # the one added last is the outermost
 
     @app.get("/api/v1/docs", response_class=HTMLResponse, include_in_schema=False)

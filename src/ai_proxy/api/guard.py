@@ -10,13 +10,16 @@ Programs send none of the last two, and reach the proxy by an address or a name 
 """
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ai_proxy.api.access import OPEN
 from ai_proxy.api.problems import Refused, answer
+from ai_proxy.config.models import Config
+from ai_proxy.config.origins import canonical_origin
 
 _LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".home.arpa")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -27,42 +30,52 @@ class Guard:
 
     Args:
         app: What is guarded.
-        host: Tells the host name of the config in force, which counts as ours.
+        config: Tells the config in force, which may name more hosts and origins than can be known as ours.
     """
 
-    def __init__(self, app: ASGIApp, host: Callable[[], str]) -> None:
+    def __init__(self, app: ASGIApp, config: Callable[[], Config]) -> None:
         self._app = app
-        self._host = host
+        self._config = config
 
     def __repr__(self) -> str:
         return f"<Guard of {self._app!r}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer 403."""
-        if scope["type"] == "http" and (fault := fault_of(scope["method"], Headers(scope=scope), self._host())):
-            await answer(scope, Refused(403, "foreign_page", fault))(scope, receive, send)
-            return
+        if scope["type"] == "http" and scope["path"] != OPEN:
+            config = self._config()
+            hosts = {config.server.host.lower(), *config.management.allowed_hosts}
+            fault = fault_of(scope["method"], Headers(scope=scope), hosts, config.management.trusted_origins)
+            if fault:
+                scope["state"]["actor"] = "a foreign page"
+                await answer(scope, Refused(403, "foreign_page", fault))(scope, receive, send)
+                return
         await self._app(scope, receive, send)
 
 
-def fault_of(method: str, headers: Headers, own_host: str) -> str:
+def fault_of(
+    method: str, headers: Headers, own_hosts: Collection[str] = (), trusted_origins: Collection[str] = ()
+) -> str:
     """Say why a request looks like one of a foreign page; empty if it does not.
 
     Args:
         method: The request's method.
         headers: Its headers.
-        own_host: A host name that is ours beside the local ones.
+        own_hosts: Host names that are ours beside the local ones, in lower case.
+        trusted_origins: Origins of pages that are ours beside those of the host that is asked.
 
     Example:
-        >>> fault_of("GET", Headers({"host": "localhost:8000"}), "")
+        >>> fault_of("GET", Headers({"host": "localhost:8000"}))
         ''
-        >>> fault_of("POST", Headers({"host": "localhost:8000", "origin": "https://evil.example"}), "")
+        >>> fault_of("POST", Headers({"host": "localhost:8000", "origin": "https://evil.example"}))
         "a page of 'https://evil.example' may not use the management API"
     """
     host, _ = _authority(headers.get("host", ""))
-    if not host or not (_is_local(host) or host == own_host.lower()):
-        return f"{host!r} is not known as a name of this proxy: use its IP address, or set server.host to that name"
+    if not host or not (_is_local(host) or host in own_hosts):
+        return f"{host!r} is not known as a name of this proxy: use its address, or add it to management.allowed_hosts"
     origin = headers.get("origin")
+    if origin is not None and canonical_origin(origin) in trusted_origins:
+        return ""
     if origin is not None and not _is_same(origin, headers.get("host", "")):
         return f"a page of {origin[:80]!r} may not use the management API"
     if headers.get("sec-fetch-site") in {"cross-site", "same-site"} and not _is_link(method, headers):

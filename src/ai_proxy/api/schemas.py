@@ -24,7 +24,11 @@ NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "descripti
 
 
 EVERYWHERE: dict[int | str, dict[str, Any]] = {
-    403: {"model": Problem, "description": "The request comes from a web page of another site."},
+    401: {"model": Problem, "description": "Management is for keys only, and none that opens it was sent."},
+    403: {
+        "model": Problem,
+        "description": "The request comes from a web page of another site, or from another machine.",
+    },
     422: {"model": Problem, "description": "A parameter is not what the route takes."},
     500: {"model": Problem, "description": "Something nobody expected; the log has it under the request id."},
 }
