@@ -23,6 +23,8 @@ class RequestInfo:
         max_wait_s: How long it may wait for its service; None for the service's own limit.
         may_swap: Its service may be started, and others be made to leave, for its sake.
         affinity: What it has in common with requests that should go to the same replica; None for nothing.
+        priority: Rank of its class while it waits; None: its service's.
+        key: Name of its key; None where none was needed.
     """
 
     id: str
@@ -32,6 +34,8 @@ class RequestInfo:
     max_wait_s: float | None = None
     may_swap: bool = True
     affinity: bytes | None = None
+    priority: int | None = None
+    key: str | None = None
 
 
 class Grant(Protocol):

@@ -62,6 +62,7 @@ class Access(NamedTuple):
         queue_s: Of that, waiting for a grant.
         ttfb_s: From the request's head to the answer's first byte; None if none came.
         ending: Why it ended: `done`, or the reason that cut it short.
+        key: Name of the key that it came with, or "".
     """
 
     at: float
@@ -77,6 +78,7 @@ class Access(NamedTuple):
     queue_s: float
     ttfb_s: float | None
     ending: str
+    key: str = ""
 
 
 def access_line(entry: Access) -> str:
@@ -92,12 +94,14 @@ def access_line(entry: Access) -> str:
          | INFO     | access | r-1 | chat | POST /v1/chat/completions 200 612B 250.1ms queue=0.0ms ttfb=40.0ms
         end=done client=127.0.0.1:5000 model="gpt-4o-mini"
     """
-    at, method, target, status, request_id, service, model, client, sent, total_s, queue_s, ttfb_s, ending = entry
+    at, method, target, status, request_id, service, model, client, sent, total_s, queue_s, ttfb_s, *last = entry
+    ending, key = last
     level = "INFO   " if status < 500 else "WARNING"
     ttfb = f"{ttfb_s * 1e3:.1f}ms" if ttfb_s is not None else "-"
     return (
         f"{_stamp(at)} | {level}  | access | {_plain(request_id)} | {service} | {method} {_path(target)} {status} "
-        f"{sent}B {total_s * 1e3:.1f}ms queue={queue_s * 1e3:.1f}ms ttfb={ttfb} end={ending} client={client} "
+        f"{sent}B {total_s * 1e3:.1f}ms queue={queue_s * 1e3:.1f}ms ttfb={ttfb} end={ending} "
+        f"{f'key={key} ' if key else ''}client={client} "
         f'model="{_plain(model)}"\n'
     )
 

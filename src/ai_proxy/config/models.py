@@ -178,6 +178,11 @@ class ServiceConfig(ContainerKeys):
         description="Headers set on every request to the service, replacing the client's.",
         examples=[{"authorization": "Bearer ${UPSTREAM_KEY}"}],
     )
+    forward_key: bool = Field(
+        False,
+        description="The client's key for this proxy is shown to the service; else the field with it ends here.",
+        examples=[False],
+    )
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         None, description="Port on which the server listens. Default: the engine's.", examples=[8080]
     )

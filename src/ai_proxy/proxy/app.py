@@ -20,6 +20,7 @@ from ai_proxy.errors import Draining, MalformedRequest, ProxyError, UpgradeNotSu
 from ai_proxy.gate import Gate, Grant, RequestInfo
 from ai_proxy.logging import Access
 from ai_proxy.metrics import Ending, Metrics
+from ai_proxy.proxy.auth import Auth
 from ai_proxy.proxy.body import ClientGone, Receive
 from ai_proxy.proxy.books import Books
 from ai_proxy.proxy.budget import Budget
@@ -33,6 +34,7 @@ from ai_proxy.proxy.wishes import PREFIX_BYTES, max_wait_s, may_swap, prefix_of,
 from ai_proxy.routing.base_path import join_path
 from ai_proxy.routing.endpoints import ByModel, dialect_of
 from ai_proxy.routing.extract import model_in_query, rename_in_query
+from ai_proxy.routing.names import Target
 from ai_proxy.routing.table import ListModels, Redirect, Route, RouteTable, ShowModel
 from ai_proxy.transport.pool import Pool
 
@@ -78,6 +80,7 @@ class ProxyApp:
         self._ids = count(1)
         # For the life of a config
         self._settings = ProxySettings(config, table)
+        self._auth = Auth(config.keys)
         self._budget = Budget(self._settings.max_buffered_bytes)
 
     def __repr__(self) -> str:
@@ -86,6 +89,7 @@ class ProxyApp:
     def configure(self, config: Config, table: RouteTable) -> None:
         """Serve new requests by another config; those in flight keep theirs."""
         self._settings = ProxySettings(config, table)
+        self._auth.configure(config.keys)
         self._budget.total = self._settings.max_buffered_bytes
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -109,14 +113,17 @@ class ProxyApp:
             logger.bind(request_id=request.id, service=request.service).exception("a request met a bug in the proxy")
             await self._apologise(request, ProxyError("something went wrong in the proxy; its log says what"))
         finally:
+            if request.holder is not None:
+                request.holder.leave()
             await request.aclose()
             self._books.close(request)
 
     async def _answer(self, request: Request) -> None:
-        """Find who is asked; the rest is that service's, or ours.
+        """Find who asks and who is asked; the rest is that service's, or ours.
 
-        1. Route by path or header.
-        2. Else by the model that the request names, replaced if the service maps it.
+        1. Who has no key learns nothing of what there is.
+        2. Route by path or header.
+        3. Else by the model that the request names, replaced if the service maps it.
         """
         settings, scope, fields = self._settings, request.scope, request.fields
         if b"upgrade" in fields:
@@ -127,15 +134,16 @@ class ProxyApp:
             await self._reply(request, 204, [_ALLOW])
             return
         query: bytes = scope["query_string"]
+        if self._auth.is_on:
+            request.holder, request.withheld = self._auth.enter(fields, scope["headers"], request.since)
         match settings.table.match(request.path, scope["method"], fields.get(b"x-ai-proxy-service")):
             case Route(service, path):
                 request.path = path
+                request.require(service)
                 await self._forward(request, settings, service, query)
             case ByModel():
                 in_body = await request.body.find_model(settings.max_model_body_bytes)
-                name = in_body or model_in_query(query)
-                request.model = name or ""
-                target = settings.table.resolve(name)
+                target = self._target(request, settings.table, in_body or model_in_query(query))
                 rename = target.rename
                 if rename is not None and in_body is None:
                     query, rename = rename_in_query(query, rename), None
@@ -143,10 +151,21 @@ class ProxyApp:
             case Redirect(location):
                 await self._reply(request, 307, [(b"location", location + (b"?" + query if query else b""))])
             case ListModels():
-                await self._reply(request, 200, [_JSON], model_list(settings.table.listed, self._states))
+                models = [model for model in settings.table.listed if request.may_use(model.name)]
+                await self._reply(request, 200, [_JSON], model_list(models, self._states))
             case ShowModel(name):
-                service = settings.table.resolve(name).service
+                service = self._target(request, settings.table, name).service
                 await self._reply(request, 200, [_JSON], one_model(name, service, self._states))
+
+    def _target(self, request: Request, table: RouteTable, name: str | None) -> Target:
+        """Find who offers a model; a key that does not open it does not learn whether there is one."""
+        if name is None:
+            target = table.resolve(None)
+            request.require(target.service)
+            return target
+        request.model = name
+        request.require(name)
+        return table.resolve(name)
 
     async def _forward(
         self,
@@ -158,10 +177,10 @@ class ProxyApp:
     ) -> None:
         """Relay the exchange with a service.
 
-        3. Wait for a grant.
-        4. Send the request up, the head made for the service.
-        5. Relay the response.
-        6. Give connection and grant back, whatever happened.
+        4. Wait for a grant.
+        5. Send the request up, the head made for the service.
+        6. Relay the response.
+        7. Give connection and grant back, whatever happened.
         """
         self._books.open(request, service)
         of_service = settings.services[service]
@@ -180,6 +199,7 @@ class ProxyApp:
                 host=of_service.host,
                 content_length=outgoing.length,
                 setting=of_service.setting,
+                withheld=frozenset() if of_service.forward_key else request.withheld,
             )
             exchange = await send(self._pool, grant.origin, head, request, of_service, body=outgoing.content)
             # Sent: a long answer must not keep its question in memory, nor others waiting for that room.
@@ -197,6 +217,10 @@ class ProxyApp:
     async def _admit(self, request: Request, service: str, affinity: Affinity | None) -> Grant:
         fields = request.fields
         info = RequestInfo(request.id, service, request.since, request.cancel, max_wait_s(fields), may_swap(fields))
+        holder = request.holder
+        if holder is not None:
+            info.key, info.priority = holder.name, holder.priority
+            info.may_swap = info.may_swap and holder.may_swap
         if affinity is not None:
             by_session = affinity is Affinity.SESSION
             info.affinity = session_of(fields) if by_session else prefix_of(request.body.beginning(PREFIX_BYTES))
@@ -218,6 +242,8 @@ class ProxyApp:
 
     async def _apologise(self, request: Request, error: ProxyError) -> None:
         request.ending = Ending.REFUSED
+        if request.holder is not None:
+            error = request.holder.discreet(error)
         if request.status:
             # Too late for words: a response has begun.
             request.abort()

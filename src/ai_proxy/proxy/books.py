@@ -79,5 +79,6 @@ class Books:
                 request.queue_s,
                 request.ttfb_s,
                 ending,
+                key=request.holder.name if request.holder is not None else "",
             )
         )

@@ -188,6 +188,7 @@ def outbound(
     host: bytes | None = None,
     content_length: int | None = None,
     setting: SetFields = _SET_NOTHING,
+    withheld: frozenset[bytes] = frozenset(),
 ) -> RequestHead:
     r"""Write the head of the upstream request.
 
@@ -201,6 +202,7 @@ def outbound(
         content_length: Length of a body that is not the client's bytes any more, or was chunked and is now held
             whole; None: the framing stays the client's.
         setting: Fields that the service sets.
+        withheld: Names of the client's fields that the engine is not to see, in lower case.
 
     Raises:
         MalformedRequest: A name, a value or the framing that no engine may see.
@@ -214,8 +216,8 @@ def outbound(
     if b" " in target or b" " in method:
         raise MalformedRequest("the request's method or target has a space")
     kept, listed, client_host, chunked = _sort(fields, content_length)
-    if listed or setting.names:
-        dropped = listed | setting.names
+    if listed or setting.names or withheld:
+        dropped = listed | setting.names | withheld
         kept = [field for field in kept if field[0].lower() not in dropped]
     lines = [b"%b %b HTTP/1.1" % (method, target), *map(b": ".join, kept)]
     if b"host" not in setting.names:

@@ -44,6 +44,8 @@ def reply(error: ProxyError, request_id: str, dialect: Dialect = Dialect.OPENAI)
     ]
     if error.service is not None:
         headers.append((b"x-ai-proxy-service", error.service.encode("latin-1", "replace")))
+    if error.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
     if error.retryable:
         headers.append((b"retry-after", b"%d" % min(_retry_after_s(error), _MAX_RETRY_AFTER_S)))
     elif error.status in _REPEATED_BY_SDKS or error.status >= 500:

@@ -6,13 +6,16 @@ nothing by itself.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ai_proxy.metrics import Ending
 from ai_proxy.proxy.body import Receive, RequestBody
 from ai_proxy.proxy.budget import Budget
 from ai_proxy.proxy.inbox import Inbox
 from ai_proxy.transport.exchange import Exchange
+
+if TYPE_CHECKING:
+    from ai_proxy.proxy.auth import Holder
 
 type Fields = list[tuple[bytes, bytes]]
 type Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -36,6 +39,8 @@ class Request:
         id: The id that client and engine are told.
         since: When it arrived, on the app's clock.
         body: Its body.
+        holder: Whose key it has, where one is needed; counted in, until the request ends.
+        withheld: Names of the fields in which it has a key of ours.
         service: Id of its service, once routed.
         model: Name that the client gave, once read.
         status: Status sent to the client; 0 before.
@@ -48,8 +53,9 @@ class Request:
     """
 
     __slots__ = (
-        "_exchange", "_extensions", "_inbox", "_push", "_task", "body", "ending", "fields", "id", "last", "model",
-        "path", "queue_s", "scope", "send", "sent", "service", "since", "start_s", "status", "ttfb_s",
+        "_exchange", "_extensions", "_inbox", "_push", "_task", "body", "ending", "fields", "holder", "id", "last",
+        "model", "path", "queue_s", "scope", "send", "sent", "service", "since", "start_s", "status", "ttfb_s",
+        "withheld",
     )  # fmt: skip
 
     def __init__(self, scope: Mapping[str, Any], receive: Receive, send: Send, *, since: float, budget: Budget) -> None:
@@ -60,6 +66,8 @@ class Request:
         self.since = since
         self.path: bytes = scope["raw_path"]
         self.id = ""
+        self.holder: Holder | None = None
+        self.withheld: frozenset[bytes] = frozenset()
         # For as long as it may end early
         self._extensions = extensions
         self._task = asyncio.current_task()
@@ -110,6 +118,19 @@ class Request:
         self.sent += len(data)
         self.last = data
         await self.send({"type": "http.response.body", "body": data, "more_body": True})
+
+    def may_use(self, name: str) -> bool:
+        """Whether its key opens what a client calls so."""
+        return self.holder is None or self.holder.allows(name)
+
+    def require(self, name: str) -> None:
+        """Go on only if its key opens what a client calls so.
+
+        Raises:
+            Forbidden: It does not.
+        """
+        if self.holder is not None:
+            self.holder.require(name)
 
     def attach(self, exchange: Exchange) -> None:
         """Close this exchange in the step in which the request ends early."""

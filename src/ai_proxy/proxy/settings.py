@@ -26,6 +26,7 @@ class ServiceSettings:
         setting: Fields set on every request to it.
         host: Host that it is asked by; None: the client's. A service that runs elsewhere gets its own, or it could
             not tell its sites apart; one of ours gets the client's, which it may compare with `Origin`.
+        forward_key: It is shown the client's key.
         affinity: What keeps requests on the same replica; None where there is never more than one.
     """
 
@@ -33,6 +34,7 @@ class ServiceSettings:
     timeouts: Timeouts
     setting: SetFields
     host: bytes | None
+    forward_key: bool
     affinity: Affinity | None
 
     @classmethod
@@ -44,6 +46,7 @@ class ServiceSettings:
             timeouts=Timeouts(connect_s=limits.connect_s, first_byte_s=limits.first_byte_s, idle_s=limits.idle_s),
             setting=SetFields.of(config.headers),
             host=None if config.url is None else urlsplit(config.url).netloc.encode(),
+            forward_key=config.forward_key,
             affinity=_affinity(config.replicas),
         )
 

@@ -29,6 +29,8 @@ RESERVED = frozenset({
 
 ANY_V1 = ByModel()
 
+_MOST_PREFIXED = 3  # segments: /upstream/org/model
+
 _OPENAI_POST = (
     b"/v1/audio/speech",
     b"/v1/audio/transcriptions",
@@ -80,10 +82,19 @@ ENDPOINTS: dict[bytes, ByModel] = {
 
 
 def dialect_of(path: bytes) -> Dialect:
-    """The API that an upstream path belongs to; it decides how our own errors look.
+    """The API that a path belongs to; it decides how our own errors look.
+
+    A request that is refused before it is routed still has its service's prefix.
 
     Example:
-        >>> dialect_of(b"/v1/messages"), dialect_of(b"/api/chat"), dialect_of(b"/queue")
+        >>> dialect_of(b"/v1/messages"), dialect_of(b"/chat/api/chat"), dialect_of(b"/queue")
         (<Dialect.ANTHROPIC: 'anthropic'>, <Dialect.OLLAMA: 'ollama'>, <Dialect.OPENAI: 'openai'>)
     """
-    return ENDPOINTS.get(path, ANY_V1).dialect
+    endpoint = ENDPOINTS.get(path)
+    for _ in range(_MOST_PREFIXED):
+        slash = path.find(b"/", 1)
+        if endpoint is not None or slash < 0:
+            break
+        path = path[slash:]
+        endpoint = ENDPOINTS.get(path)
+    return (endpoint or ANY_V1).dialect
