@@ -74,6 +74,7 @@ class World:
         self.answers: dict[int, do.Admit | do.Reject] = {}
         self.open: list[tuple[str, Live]] = []
         self.moves: list[do.Moved] = []
+        self.prepared: list[tuple[str, Placement | None]] = []
         self._count = 0
         for each in specs:
             self.take(do.Configured(each))
@@ -225,8 +226,9 @@ class World:
                 if work in {Action.LAUNCH, Action.WAKE}:
                     self.promises.starts(key, placement)
                     self.rooms[key] = placement
-            case do.Prepare(key):
+            case do.Prepare(key, room):
                 assert self.states[key] is State.QUEUED
+                self.prepared.append((key, room))
             case do.Hurry(key):
                 assert self.states[key] is State.DRAINING
             case do.Ask(key):

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from ai_proxy.devices import Placement
 from ai_proxy.errors import StartFailed
+from ai_proxy.runtimes.base import Instance, InstanceSpec, Progress
 from ai_proxy.services.machine import Action, Event
 from ai_proxy.services.preparing import in_thread
 from tests.fakes.clock import pause, virtual_time
@@ -15,19 +17,49 @@ from tests.fakes.probe import FakeProbe
 from tests.fakes.runtime import FakeRuntime
 from tests.services.hands import FAKE, PLACE, RecordingOwner, service_of
 
+ROOM, OTHER_ROOM = Placement(memory_mb=1), Placement(memory_mb=2)
+
+
+class CreatingRuntime(FakeRuntime):
+    """A runtime that creates ahead: what is created is kept until the start of it, or until that is called off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.created: dict[Placement, asyncio.Event] = {}
+        self.orders: list[InstanceSpec] = []
+        self.create_failure: Exception | None = None
+
+    async def create_ahead(self, spec: InstanceSpec) -> None:
+        if self.create_failure is not None:
+            self._note("not created")
+            raise self.create_failure
+        self.orders.append(spec)
+        taken = self.created[spec.placement] = asyncio.Event()
+        self._note(f"created for {spec.placement.memory_mb}")
+        try:
+            await taken.wait()
+        finally:
+            del self.created[spec.placement]
+            self._note(f"{'taken' if taken.is_set() else 'removed'} for {spec.placement.memory_mb}")
+
+    async def start(self, spec: InstanceSpec, progress: Progress) -> Instance:
+        if (taken := self.created.get(spec.placement)) is not None:
+            taken.set()
+        return await super().start(spec, progress)
+
 
 class Ahead:
     """A service of which nothing runs, on a runtime whose preparations block."""
 
-    def __init__(self) -> None:
-        self.owner, self.runtime = RecordingOwner(), FakeRuntime()
+    def __init__(self, runtime: FakeRuntime | None = None) -> None:
+        self.owner, self.runtime = RecordingOwner(), runtime or FakeRuntime()
         self.runtime.may_prepare.clear()
         self.service = service_of(self.owner, self.runtime, FakeProbe(), **FAKE)
 
-    async def load(self) -> None:
+    async def load(self, place: Placement = PLACE) -> None:
         """Start it and let it become ready."""
         for action in (Action.LAUNCH, Action.PROBE):
-            self.service.run(action, PLACE)
+            self.service.run(action, place)
             await self.owner.next()
 
 
@@ -77,10 +109,11 @@ async def test_a_failure_is_the_starts_to_tell() -> None:
 
 @pytest.mark.parametrize("how", ["call_off", "stop", "configure", "close"])
 async def test_it_is_cancelled_with_what_it_was_for(how: str) -> None:
-    ahead = Ahead()
+    ahead = Ahead(CreatingRuntime())
     service = ahead.service
-    service.prepare()
-    await ahead.runtime.until("prepare")
+    service.prepare(ROOM)
+    for begun in ("prepare", "created for 1"):
+        await ahead.runtime.until(begun)
     if how == "call_off":
         service.call_off()
         service.call_off()
@@ -89,7 +122,42 @@ async def test_it_is_cancelled_with_what_it_was_for(how: str) -> None:
     elif how == "configure":
         service.configure(service.config.model_copy(update={"command": ("another",)}), ahead.runtime)
     await service.aclose()
-    assert ahead.runtime.journal[:2] == ["prepare", "cancelled prepare"]
+    assert set(ahead.runtime.journal[2:4]) == {"cancelled prepare", "removed for 1"}
+
+
+async def test_it_is_created_once_for_each_room_that_is_promised_and_started_in_the_last() -> None:
+    runtime = CreatingRuntime()
+    ahead = Ahead(runtime)
+    for room in (None, ROOM, ROOM, None, OTHER_ROOM, OTHER_ROOM):
+        ahead.service.prepare(room)
+        await pause()
+    assert runtime.journal == ["prepare", "created for 1", "removed for 1", "created for 2"]
+    assert list(runtime.created) == [OTHER_ROOM]
+    await ahead.load(OTHER_ROOM)
+    await runtime.until("taken for 2")
+    assert runtime.specs == runtime.orders[1:]
+    await ahead.service.aclose()
+
+
+async def test_created_for_a_room_that_it_did_not_get_it_is_gone_once_the_replica_is_ready() -> None:
+    runtime = CreatingRuntime()
+    ahead = Ahead(runtime)
+    ahead.service.prepare(ROOM)
+    await runtime.until("created for 1")
+    await ahead.load(OTHER_ROOM)
+    await runtime.until("removed for 1")
+    await ahead.service.aclose()
+
+
+async def test_that_it_can_not_be_created_ahead_is_the_starts_to_tell() -> None:
+    runtime = CreatingRuntime()
+    runtime.create_failure = StartFailed("no such network")
+    ahead = Ahead(runtime)
+    ahead.service.prepare(ROOM)
+    await runtime.until("not created")
+    await ahead.load(ROOM)
+    assert ahead.owner.reports.empty()
+    await ahead.service.aclose()
 
 
 async def test_settings_that_change_nothing_of_the_replica_leave_it_alone() -> None:

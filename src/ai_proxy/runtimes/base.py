@@ -184,6 +184,23 @@ class Runtime(Protocol):
 
 
 @runtime_checkable
+class CreatesAhead(Protocol):
+    """A runtime that can make a replica before its room is free, so that its start has little left to do."""
+
+    async def create_ahead(self, spec: InstanceSpec) -> None:
+        """Make a replica that does not run, and keep it until it is started; return then.
+
+        There is one of each replica at most: another call, and a start from another spec, remove it first. Cancelled
+        or failed, it leaves nothing behind.
+
+        Raises:
+            StartFailed: With the cause; the start may have the same.
+            RuntimeUnavailable: The runtime does not answer.
+        """
+        ...
+
+
+@runtime_checkable
 class TellsPids(Protocol):
     """A runtime that can say which processes a replica is."""
 

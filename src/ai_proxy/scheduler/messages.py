@@ -173,9 +173,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Do what can be done for a start while its room is still held by others."""
+    """Do what can be done for a start while its room is still held by others.
+
+    Attributes:
+        room: What is promised to it, as far as that is known.
+    """
 
     replica: str
+    room: Placement | None = None
 
 
 @dataclass(frozen=True, slots=True)

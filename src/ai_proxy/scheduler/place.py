@@ -203,10 +203,16 @@ def _decide(turn: Turn, replica: Replica, ask: Ask) -> Placement | None:
                 room = _wait(turn, replica, ask, residents)
         case Refuse(reason):
             _refuse(turn, replica, reason)
-    if replica.state is State.QUEUED and not replica.prepared:
-        replica.prepared = True
-        turn.actions.append(do.Prepare(replica.key))
+    if replica.state is State.QUEUED:
+        _prepare(turn, replica, room)
     return room if replica.waits_for_room else None
+
+
+def _prepare(turn: Turn, replica: Replica, room: Placement | None) -> None:
+    """Have a start prepared, and again when other room is promised to it."""
+    if not replica.prepared or (room is not None and room != replica.prepared_for):
+        replica.prepared, replica.prepared_for = True, room
+        turn.actions.append(do.Prepare(replica.key, room))
 
 
 def _refuse(turn: Turn, replica: Replica, reason: str) -> None:

@@ -318,9 +318,9 @@ class Scheduler:
             case do.Run(key, work, placement, level):
                 replica = self.state.replicas[key]
                 self.hands_of(replica.service.id, replica.number).run(work, placement, level)
-            case do.Prepare(key):
+            case do.Prepare(key, room):
                 replica = self.state.replicas[key]
-                self.hands_of(replica.service.id, replica.number).prepare()
+                self.hands_of(replica.service.id, replica.number).prepare(room)
             case do.Ask(key):
                 self._hands[key].ask()
             case do.Hurry(key):

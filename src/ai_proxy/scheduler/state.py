@@ -126,6 +126,7 @@ class Replica:
         broken: Its life ended, or will end, in a failure.
         spare: It is started only where there is room, not for somebody who waits.
         prepared: Its start was prepared while it waits for room.
+        prepared_for: The room for which it was.
         waking: Somebody waits for it to wake up.
         outlook: What the planner last said, while it waits for room.
         key: Its name in the ledger and in all messages.
@@ -144,6 +145,7 @@ class Replica:
     broken: bool = False
     spare: bool = False
     prepared: bool = False
+    prepared_for: Placement | None = None
     waking: bool = False
     outlook: Outlook | None = None
     key: str = field(init=False)

@@ -8,7 +8,6 @@ finding never arrives.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 
 from loguru import logger
 
@@ -16,12 +15,12 @@ from ai_proxy.config.diff import spec_hash
 from ai_proxy.config.models import ServiceConfig
 from ai_proxy.devices import Placement
 from ai_proxy.errors import CannotServe, StartFailed
-from ai_proxy.runtimes.base import Instance, InstanceSpec, Runtime, TellsPids
+from ai_proxy.runtimes.base import Instance, Runtime, TellsPids
 from ai_proxy.services.first import first
 from ai_proxy.services.loading import load
 from ai_proxy.services.machine import Action, Event
 from ai_proxy.services.owner import Leftovers, Owner
-from ai_proxy.services.preparing import prepare
+from ai_proxy.services.preparing import Preparation
 from ai_proxy.services.probe import Probe
 from ai_proxy.services.release import Released, nothing_to_ask, release
 from ai_proxy.services.sleeping import RungFailed, fall_asleep, refuse_sleeper, wake
@@ -70,9 +69,7 @@ class Service:
         self._task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._only_looks_on = False
-        # What is done ahead of a start, and former ones that are being called off
-        self._preparation: asyncio.Task[None] | None = None
-        self._called_off: set[asyncio.Task[None]] = set()
+        self._preparation = Preparation(self._subject)
 
     def __repr__(self) -> str:
         return f"<Service {self.key}: {self.instance.id if self.instance else 'no instance'}>"
@@ -142,22 +139,16 @@ class Service:
         self._tasks.add(self._task)
         self._task.add_done_callback(self._tasks.discard)
 
-    def prepare(self) -> None:
-        """Do ahead of a launch what needs no device; once for each launch, however often it is asked for."""
-        if self._preparation is None:
-            subject = self._subject
-            tell = partial(subject.progress, subject.id)
-            self._preparation = asyncio.create_task(
-                prepare(subject.id, subject.config, subject.runtime, tell), name=f"{self.key}: prepare"
-            )
+    def prepare(self, room: Placement | None = None) -> None:
+        """Do ahead of a launch what needs no device, and create it for the room that is promised to it.
+
+        Once for each launch and each room, however often it is asked for.
+        """
+        self._preparation.begin(room)
 
     def call_off(self) -> None:
         """Drop what was prepared and is not done; the next `prepare` begins anew. Idempotent."""
-        preparation, self._preparation = self._preparation, None
-        if preparation is not None and not preparation.done():
-            preparation.cancel()
-            self._called_off.add(preparation)
-            preparation.add_done_callback(self._called_off.discard)
+        self._preparation.call_off()
 
     def ask(self) -> None:
         """Have the engine of a ready replica tell at once whether it works, and if so soon again."""
@@ -172,7 +163,7 @@ class Service:
     async def aclose(self) -> None:
         """End the chain of tasks; a running replica is left as it is."""
         self._cut_short()
-        if pending := {*self._tasks, *self._called_off}:
+        if pending := {*self._tasks, *self._preparation.ending}:
             await asyncio.wait(pending)
 
     def _cut_short(self) -> None:
@@ -221,8 +212,7 @@ class Service:
         subject = self._subject
         subject.begin()
         self._is_adopted = False
-        spec = InstanceSpec(subject.id, subject.config, placement, spec_hash(subject.config), subject.number)
-        subject.instance = await subject.driver.start(spec, subject.tell)
+        subject.instance = await subject.driver.start(subject.spec(placement), subject.tell)
         return subject.instance
 
     async def _load(self) -> None:

@@ -12,8 +12,9 @@ from loguru import logger
 
 from ai_proxy.config.diff import spec_hash
 from ai_proxy.config.models import ServiceConfig
+from ai_proxy.devices import Placement
 from ai_proxy.errors import CannotServe, StartFailed
-from ai_proxy.runtimes.base import Instance, Runtime, replica_key
+from ai_proxy.runtimes.base import Instance, InstanceSpec, Runtime, replica_key
 from ai_proxy.services.probe import Probe
 
 LOG_DEADLINE_S = 2.0
@@ -77,6 +78,10 @@ class Subject:
         if self.instance is None:
             raise RuntimeError(f"{self.key} has no instance to look at")
         return self.instance
+
+    def spec(self, placement: Placement) -> InstanceSpec:
+        """What the next life is started from."""
+        return InstanceSpec(self.id, self.config, placement, spec_hash(self.config), self.number)
 
     def tell(self, text: str) -> None:
         """Tell people what is being done; nothing, once it is over."""

@@ -20,6 +20,7 @@ from tests.fixtures.registry import Registry, registry
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 PULL = r"POST .*/images/create"
+CREATE = r"POST .*/containers/create"
 
 
 @pytest.fixture(scope="module")
@@ -78,16 +79,19 @@ async def test_a_start_pulls_what_is_missing_and_then_fails_for_its_own_reason(
 async def test_a_start_joins_the_preparation_that_is_under_way_and_goes_on_when_that_is_called_off(
     runtime: DockerRuntime, relay: DockerRelay, docker_engine: DockerHost, public: Registry
 ) -> None:
+    """What waits for the image to create a container ahead is too late by then."""
     spec = tiny_spec(image=public.publish(docker_engine, "ahead:1"), pull_policy="missing", command=["sh"])
     told, said = asyncio.Event(), list[str]()
     preparing = asyncio.create_task(runtime.prepare(spec.config, lambda _: told.set()))
     await told.wait()
+    creating = asyncio.create_task(runtime.create_ahead(spec))
     starting = asyncio.create_task(runtime.start(spec, said.append))
     await until(lambda: bool(said))
     preparing.cancel()
     with pytest.raises(StartFailed, match="sh"):
         await starting
-    assert (relay.count(PULL), said[-1]) == (1, "starting container")
+    await creating
+    assert (relay.count(PULL), relay.count(CREATE), said[-1]) == (1, 1, "starting container")
 
 
 async def test_what_was_prepared_is_not_pulled_again(

@@ -1,37 +1,25 @@
 """The docker runtime: replicas as containers that carry this proxy's name in their labels.
 
-Owns the engine's connection, the event stream and every task that must outlive a caller: a launch whose caller left,
-a removal that the engine was too busy for. Containers outlive the proxy; labels alone rebuild their handles.
+Owns the engine's connection and the event stream. Containers outlive the proxy; labels alone rebuild their handles.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
-from typing import Any
-from uuid import uuid4
 
 from loguru import logger
 
 from ai_proxy.config.models import ServiceConfig
-from ai_proxy.engines.registry import port_of
 from ai_proxy.errors import RuntimeUnavailable, StartFailed
 from ai_proxy.runtimes.base import Exit, Instance, InstanceSpec, Progress
-from ai_proxy.runtimes.docker.containers import Containers, NameTaken
+from ai_proxy.runtimes.docker.ahead import Ahead
+from ai_proxy.runtimes.docker.containers import Containers
 from ai_proxy.runtimes.docker.engine import Deadlines, Engine
 from ai_proxy.runtimes.docker.events import ContainerEvents
+from ai_proxy.runtimes.docker.maker import Maker
 from ai_proxy.runtimes.docker.pull import Images
-from ai_proxy.runtimes.docker.reach import Reach, must_publish
-from ai_proxy.runtimes.docker.spec import (
-    NAME,
-    REPLICA,
-    SERVICE,
-    START,
-    container_name,
-    create_body,
-    instance_of,
-    labels_of,
-    networks_of,
-)
+from ai_proxy.runtimes.docker.reach import Reach
+from ai_proxy.runtimes.docker.spec import NAME, image_of, instance_of
 from ai_proxy.runtimes.docker.state import ContainerState
 
 _RETRY_S = 1
@@ -60,35 +48,40 @@ class DockerRuntime:
         # Given for life
         self._name = name
         self._label = f"{NAME}={name}"
-        self._reach = reach
         self._engine = Engine(docker_host, deadlines)
         self._containers = Containers(self._engine)
         self._images = Images(self._engine)
+        self._maker = Maker(name, self._engine, self._containers, self._images, reach)
+        self._ahead = Ahead(self._maker, self._containers)
         self._events = ContainerEvents(self._engine, self._label)
         # Ends by container id, the oldest dropped first: the container itself is gone by then
         self._ends: dict[str, Exit] = {}
-        # What goes on though its caller left
-        self._tasks: set[asyncio.Task[Any]] = set()
 
     def __repr__(self) -> str:
-        return f"DockerRuntime({self._name!r}, {self._engine!r}, tasks={len(self._tasks)})"
+        return f"DockerRuntime({self._name!r}, {self._engine!r}, {self._maker!r})"
 
     async def prepare(self, config: ServiceConfig, progress: Progress) -> None:
-        """Have the image here. No container is created: its devices are part of it, and they are not chosen yet."""
-        await self._images.ensure(_image(config), config.pull_policy, progress)
+        """Have the image here."""
+        await self._images.ensure(image_of(config), config.pull_policy, progress)
+
+    async def create_ahead(self, spec: InstanceSpec) -> None:
+        """Pull if need be, create a container and keep it for its start; see `CreatesAhead.create_ahead`."""
+        await self._ahead.hold(spec)
 
     async def start(self, spec: InstanceSpec, progress: Progress) -> Instance:
-        """Pull if need be, create and start a container; see `Runtime.start`."""
+        """Start the container that was created ahead; else pull if need be, and create one. See `Runtime.start`."""
         self._events.open()
-        await self._images.ensure(_image(spec.config), spec.config.pull_policy, progress)
-        launch = self._own(self._launch(spec, progress))
+        container = await self._ahead.take(spec)
+        if container is None:
+            await self._maker.fetch(spec, progress)
+        launch = self._maker.own(self._launch(spec, container, progress))
         try:
             return await asyncio.shield(launch)
         except asyncio.CancelledError:
             # A request cut off half-way may still be carried out: only its end tells what there is to undo.
             # Whoever cancelled gives the room away next, so what may be on the device must be gone.
             deadlines = self._engine.deadlines
-            await asyncio.wait({self._own(self._undo(launch))}, timeout=deadlines.start_s + deadlines.stop_s)
+            await asyncio.wait({self._maker.own(self._undo(launch))}, timeout=deadlines.start_s + deadlines.stop_s)
             raise
 
     async def stop(self, instance: Instance, grace_s: float) -> None:
@@ -122,7 +115,7 @@ class DockerRuntime:
         adopted = []
         for state in await self._containers.labelled(self._label):
             if not state.is_running:
-                self._remove_later(state.id)
+                self._maker.discard_later(state.id)
             elif (instance := instance_of(state)) is not None:
                 adopted.append(instance)
             else:
@@ -150,58 +143,26 @@ class DockerRuntime:
             StartFailed: It could not be pulled, with the cause.
             RuntimeUnavailable: The engine does not answer.
         """
-        await self._images.pull(_image(config), progress)
+        await self._images.pull(image_of(config), progress)
 
     async def aclose(self) -> None:
         """Close every connection; containers run on."""
-        while tasks := list(self._tasks):
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            # Gathering what is done already gives the loop no turn in which the tasks could take themselves out.
-            self._tasks.difference_update(tasks)
+        await self._maker.aclose()
         await self._images.close()
         await self._events.close()
         await self._engine.close()
 
-    async def _launch(self, spec: InstanceSpec, progress: Progress) -> Instance:
-        port = port_of(spec.config)
-        networks = networks_of(spec.config)
-        publish = await self._must_publish(networks[0])
-        progress("creating container")
-        container = await self._create(spec, port, publish=publish)
+    async def _launch(self, spec: InstanceSpec, created: str | None, progress: Progress) -> Instance:
+        container = created
+        if container is None:
+            progress("creating container")
+            container = await self._maker.create_anew(spec)
         try:
-            for network in networks[1:]:
-                await self._containers.join(container, network)
             progress("starting container")
             return await self._started(await self._containers.start(container))
         except BaseException:
-            await self._discard(container)
+            await self._maker.discard(container)
             raise
-
-    async def _create(self, spec: InstanceSpec, port: int, *, publish: bool) -> str:
-        name = container_name(self._name, spec.service, spec.replica)
-        labels = labels_of(self._name, spec, port, uuid4().hex)
-        body = create_body(spec, labels, port, publish=publish)
-        for _ in range(2):
-            try:
-                return await self._containers.create(name, body, START)
-            except NameTaken:
-                await self._make_way(name, spec)
-            except RuntimeUnavailable:
-                self._own(self._remove_unconfirmed(name, labels[START]))
-                raise
-        raise StartFailed(f"a container named {name} comes back as often as it is removed: who else starts it?")
-
-    async def _make_way(self, name: str, spec: InstanceSpec) -> None:
-        """Remove a leftover of the same replica; anything else keeps its name."""
-        leftover = await self._containers.find(name)
-        if leftover is None:
-            return
-        ours = {NAME: self._name, SERVICE: spec.service, REPLICA: str(spec.replica)}
-        if not ours.items() <= leftover.labels.items():
-            raise StartFailed(f"a container named {name} exists and is not this proxy's: remove or rename it")
-        await self._containers.remove(leftover.id)
 
     async def _started(self, state: ContainerState) -> Instance:
         if not state.is_running:
@@ -220,7 +181,7 @@ class DockerRuntime:
         if not state.has_ended:
             return None
         end = await self._read_end(state)
-        self._remove_later(container)
+        self._maker.discard_later(container)
         return end
 
     async def _read_end(self, state: ContainerState) -> Exit:
@@ -231,51 +192,6 @@ class DockerRuntime:
             del self._ends[next(iter(self._ends))]
         return end
 
-    async def _must_publish(self, network: str) -> bool:
-        if self._reach is Reach.AUTO:
-            return await must_publish(self._engine, network)
-        return self._reach is Reach.PUBLISHED
-
     async def _undo(self, launch: asyncio.Task[Instance]) -> None:
         with suppress(StartFailed, RuntimeUnavailable):
-            await self._discard((await launch).id)
-
-    async def _discard(self, container: str) -> None:
-        try:
-            await self._containers.remove(container)
-        except RuntimeUnavailable:
-            self._remove_later(container)
-
-    def _remove_later(self, container: str) -> None:
-        self._own(self._remove_when_possible(container))
-
-    async def _remove_when_possible(self, container: str) -> None:
-        while True:
-            try:
-                return await self._containers.remove(container)
-            except RuntimeUnavailable:
-                await asyncio.sleep(_RETRY_S)
-
-    async def _remove_unconfirmed(self, name: str, start: str) -> None:
-        """Remove the container of a creation that the engine never confirmed, once it answers again."""
-        while True:
-            try:
-                state = await self._containers.find(name)
-            except RuntimeUnavailable:
-                await asyncio.sleep(_RETRY_S)
-                continue
-            if state is not None and state.labels.get(START) == start:
-                await self._remove_when_possible(state.id)
-            return
-
-    def _own[T](self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-
-def _image(config: ServiceConfig) -> str:
-    if config.image is None:
-        raise StartFailed("no image: the docker runtime needs one")
-    return config.image
+            await self._maker.discard((await launch).id)

@@ -12,6 +12,7 @@ from typing import Any
 from ai_proxy.config.models import ServiceConfig, Ulimit
 from ai_proxy.config.substitute import fill
 from ai_proxy.devices import Device, Placement, Vendor
+from ai_proxy.errors import StartFailed
 from ai_proxy.runtimes.base import Instance, InstanceSpec
 from ai_proxy.runtimes.docker.state import ContainerState
 
@@ -40,6 +41,21 @@ def container_name(proxy: str, service: str, replica: int) -> str:
         'ai-proxy-home-chat-0'
     """
     return f"ai-proxy-{proxy}-{service}-{replica}"
+
+
+def image_of(config: ServiceConfig) -> str:
+    """The image of a service.
+
+    Raises:
+        StartFailed: It has none.
+
+    Example:
+        >>> image_of(ServiceConfig(image="busybox"))
+        'busybox'
+    """
+    if config.image is None:
+        raise StartFailed("no image: the docker runtime needs one")
+    return config.image
 
 
 def create_body(spec: InstanceSpec, labels: Mapping[str, str], port: int, *, publish: bool) -> dict[str, Any]:
