@@ -32,6 +32,7 @@ place per plane (`proxy/replies.py`, `api/app.py`); nothing here knows of HTTP b
     └── UpstreamError               source upstream
         ├── UpstreamUnreachable     502  upstream_unreachable
         ├── UpstreamBroken          502  upstream_broken
+        ├── UpstreamRefused         502  upstream_refused
         └── UpstreamTooSlow         504  upstream_too_slow
 """
 
@@ -298,6 +299,13 @@ class UpstreamBroken(UpstreamError):
     """The replica closed early or sent what is not HTTP."""
 
     code = "upstream_broken"
+
+
+class UpstreamRefused(UpstreamError):
+    """A replica answered with no stream where one had been promised to the client already."""
+
+    code = "upstream_refused"
+    retryable = False
 
 
 class UpstreamTooSlow(UpstreamError):

@@ -62,6 +62,7 @@ class Access(NamedTuple):
         queue_s: Of that, waiting for a grant.
         ttfb_s: From the request's head to the answer's first byte; None if none came.
         ending: Why it ended: `done`, or the reason that cut it short.
+        beats: Comments that its client was sent while it waited, after an early 200.
         key: Name of the key that it came with, or "".
     """
 
@@ -78,6 +79,7 @@ class Access(NamedTuple):
     queue_s: float
     ttfb_s: float | None
     ending: str
+    beats: int = 0
     key: str = ""
 
 
@@ -95,13 +97,13 @@ def access_line(entry: Access) -> str:
         end=done client=127.0.0.1:5000 model="gpt-4o-mini"
     """
     at, method, target, status, request_id, service, model, client, sent, total_s, queue_s, ttfb_s, *last = entry
-    ending, key = last
+    ending, beats, key = last
     level = "INFO   " if status < 500 else "WARNING"
     ttfb = f"{ttfb_s * 1e3:.1f}ms" if ttfb_s is not None else "-"
     return (
         f"{_stamp(at)} | {level}  | access | {_plain(request_id)} | {service} | {method} {_path(target)} {status} "
         f"{sent}B {total_s * 1e3:.1f}ms queue={queue_s * 1e3:.1f}ms ttfb={ttfb} end={ending} "
-        f"{f'key={key} ' if key else ''}client={client} "
+        f"{f'beats={beats} ' if beats else ''}{f'key={key} ' if key else ''}client={client} "
         f'model="{_plain(model)}"\n'
     )
 

@@ -26,6 +26,7 @@ from ai_proxy.control.journal import Journal
 from ai_proxy.control.learned import FILE_NAME, Learned
 from ai_proxy.control.plane import ControlPlane
 from ai_proxy.control.usage import uses_of
+from ai_proxy.control.waiting import waiting_for
 from ai_proxy.events import EventBus
 from ai_proxy.inventory.look import Inventory
 from ai_proxy.inventory.monitor import Monitor
@@ -131,6 +132,7 @@ class System:
             metrics=self.metrics,
             access=logs.access,
             states=self._model_state,
+            waiting_for=lambda service: waiting_for(self.scheduler, service, self.clock()),
         )
         # The follower of the config file, and reloads that nobody waits for.
         self._tasks: set[asyncio.Task[None]] = set()

@@ -17,12 +17,12 @@ from tests.proxy.serving import Client, until
 
 
 @asynccontextmanager
-async def plain(upstream: Upstream) -> AsyncIterator[tuple[Plane, int]]:
+async def plain(upstream: Upstream, **config: Any) -> AsyncIterator[tuple[Plane, int]]:
     """Run the app under uvicorn's own protocol; gives the port."""
-    made = make()
+    made = make(**config)
     made.gate.ready = {"chat": upstream.origin, "files": upstream.origin}
-    config = Config(made.app, port=0, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False)
-    server = Server(config)
+    settings = Config(made.app, port=0, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False)
+    server = Server(settings)
     serving = asyncio.create_task(server._serve())
     await until(lambda: server.started)
     try:
@@ -99,3 +99,16 @@ async def test_a_websocket_is_turned_away() -> None:
     await make().app({"type": "websocket", "path": "/"}, receive, send)
 
     assert sent == [{"type": "websocket.close"}]
+
+
+async def test_b12_a_stream_that_waits_is_kept_alive_and_told_why_its_start_fails() -> None:
+    server = {"heartbeat_after_s": 0.01}
+    async with Upstream() as upstream, plain(upstream, server=server) as (proxy, port), Client.to(port) as client:
+        await client.send(chat("cold", stream=True))
+        assert (await client.head())[0] == 200
+        assert await client.chunk() == b": waiting for cold\n\n"
+        proxy.gate.fail("no such image")
+        rest = await client.rest()
+
+    assert b'data: {"error":{"message":"no such image"' in rest
+    assert not rest.endswith(b"0\r\n\r\n")

@@ -50,7 +50,7 @@ class TestPaths:
 
     def test_a_prefix_beats_an_endpoint_of_the_same_spelling(self) -> None:
         assert table().match(b"/chat/completions") == Route("chat", b"/completions")
-        assert table(other={}).match(b"/chat/completions") == ByModel(post_only=True)
+        assert table(other={}).match(b"/chat/completions") == ByModel(post_only=True, events=True)
 
     def test_an_endpoint_beats_the_redirect_of_a_service_of_that_name(self) -> None:
         routes = table(embeddings={})

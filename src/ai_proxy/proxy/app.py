@@ -24,15 +24,16 @@ from ai_proxy.proxy.auth import Auth
 from ai_proxy.proxy.body import ClientGone, Receive
 from ai_proxy.proxy.books import Books
 from ai_proxy.proxy.budget import Budget
-from ai_proxy.proxy.forward import relay, send
+from ai_proxy.proxy.forward import break_off, relay, send
 from ai_proxy.proxy.headers import is_request_id, outbound, peer_lines
+from ai_proxy.proxy.heartbeat import Heartbeat, Words
 from ai_proxy.proxy.models import States, model_list, one_model
-from ai_proxy.proxy.replies import reply
+from ai_proxy.proxy.replies import reply, sse_event
 from ai_proxy.proxy.request import Request, Send
 from ai_proxy.proxy.settings import ProxySettings
 from ai_proxy.proxy.wishes import PREFIX_BYTES, max_wait_s, may_swap, prefix_of, session_of
 from ai_proxy.routing.base_path import join_path
-from ai_proxy.routing.endpoints import ByModel, dialect_of
+from ai_proxy.routing.endpoints import ByModel, dialect_of, streams_events
 from ai_proxy.routing.extract import model_in_query, rename_in_query
 from ai_proxy.routing.names import Target
 from ai_proxy.routing.table import ListModels, Redirect, Route, RouteTable, ShowModel
@@ -54,6 +55,7 @@ class ProxyApp:
         metrics: Where requests are counted.
         access: Takes one entry a request; must not wait.
         states: Says a service's state in llama.cpp's words, for the list of models.
+        waiting_for: Says what a request for a service waits for, to its client.
         clock: Monotonic seconds.
     """
 
@@ -67,12 +69,14 @@ class ProxyApp:
         metrics: Metrics,
         access: Callable[[Access], None],
         states: States,
+        waiting_for: Words = "waiting for {}".format,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         # For the life of the app
         self._gate = gate
         self._pool = pool
         self._states = states
+        self._waiting_for = waiting_for
         self._clock = clock
         self._books = Books(metrics, access, clock=clock)
         self._peer_lines = lru_cache(_PEERS_KEPT)(peer_lines)
@@ -185,7 +189,7 @@ class ProxyApp:
         self._books.open(request, service)
         of_service = settings.services[service]
         scope = request.scope
-        grant = await self._admit(request, service, of_service.affinity)
+        grant = await self._admit(request, service, of_service.affinity, settings.heartbeat_s)
         try:
             outgoing = await request.body.outgoing(rename)
             target = join_path(grant.base_path, request.path)
@@ -214,7 +218,7 @@ class ProxyApp:
         finally:
             grant.close()
 
-    async def _admit(self, request: Request, service: str, affinity: Affinity | None) -> Grant:
+    async def _admit(self, request: Request, service: str, affinity: Affinity | None, heartbeat_s: float) -> Grant:
         fields = request.fields
         info = RequestInfo(request.id, service, request.since, request.cancel, max_wait_s(fields), may_swap(fields))
         holder = request.holder
@@ -227,29 +231,39 @@ class ProxyApp:
         grant = self._gate.try_admit(info)
         if grant is None:
             asked = self._clock()
+            if heartbeat_s and streams_events(request.path):
+                request.heartbeat = Heartbeat(request, heartbeat_s, self._waiting_for)
             try:
                 grant = await self._gate.admit(info)
             finally:
                 request.queue_s = self._clock() - asked
+            if request.heartbeat is not None:
+                request.heartbeat.granted()
             request.start_s = grant.start_s
         return grant
 
     async def _cut_off(self, request: Request) -> None:
-        """The server ends what is still open at its drain deadline; who has no answer yet is told why."""
-        if not request.status:
-            await self._apologise(request, Draining("the proxy is shutting down"))
+        """The server ends what is still open at its drain deadline; who has no answer yet, or a stream, is told why."""
+        error = Draining("the proxy is shutting down")
+        if not request.status or request.is_early:
+            await self._apologise(request, error)
+        elif request.exchange is not None and request.ending is None:
+            await break_off(request.exchange, request, error)
         request.ending = Ending.CANCELLED
 
     async def _apologise(self, request: Request, error: ProxyError) -> None:
         request.ending = Ending.REFUSED
+        request.quieten()
         if request.holder is not None:
             error = request.holder.discreet(error)
-        if request.status:
-            # Too late for words: a response has begun.
-            request.abort()
-            return
         if error.service is None:
             error.service = request.service
+        if request.status:
+            # Too late for any other words: a response has begun.
+            if request.is_early:
+                await request.send_piece(sse_event(error, request.id, dialect_of(request.path)))
+            request.abort()
+            return
         request.status, headers, content = reply(error, request.id, dialect_of(request.path))
         await self._send_all(request, headers, content)
 

@@ -119,6 +119,11 @@ class RequestBody:
         finder = self._finder
         return finder.beginning(size) if isinstance(finder, JsonFinder) else b""
 
+    def asks_for_stream(self) -> bool:
+        """Whether it is JSON that was read for its model and says `stream: true`."""
+        finder = self._finder
+        return isinstance(finder, JsonFinder) and self._complete and finder.asks_for_stream()
+
     async def outgoing(self, rename: str | None = None) -> Outgoing:
         """Say what goes upstream, having read no more than its first bytes.
 

@@ -79,6 +79,7 @@ class Books:
                 request.queue_s,
                 request.ttfb_s,
                 ending,
-                key=request.holder.name if request.holder is not None else "",
+                request.beats,
+                request.holder.name if request.holder is not None else "",
             )
         )

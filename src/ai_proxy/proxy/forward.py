@@ -11,6 +11,7 @@ from ai_proxy.errors import PoolBusy, ProxyError, UpstreamBroken, UpstreamTooSlo
 from ai_proxy.metrics import Ending
 from ai_proxy.proxy.body import Body
 from ai_proxy.proxy.headers import RequestHead, inbound
+from ai_proxy.proxy.heartbeat import take_over
 from ai_proxy.proxy.replies import sse_event
 from ai_proxy.proxy.request import Request
 from ai_proxy.proxy.settings import ServiceSettings
@@ -61,14 +62,18 @@ async def send(
 async def relay(exchange: Exchange, request: Request, settings: ServiceSettings) -> None:
     """Pass the response down: its head at once, then whole reads as they come."""
     try:
+        is_early = request.heartbeat is not None and await take_over(exchange, request)
         data = exchange.read_nowait()
     except TransportError as error:
         raise as_ours(error, request) from error
     # Asked right after each read: by the time a slow client has taken the data, more may have come, and the end.
     ends = exchange.complete
-    start = _start(exchange, request, settings, body_follows=data is not None)
-    await request.send(start)
-    request.status = exchange.status
+    with_trailers = False
+    if not is_early:
+        start = _start(exchange, request, settings, body_follows=data is not None)
+        with_trailers = start["trailers"]
+        await request.send(start)
+        request.status = exchange.status
     sink = request.sink
     try:
         if data is None:
@@ -79,11 +84,11 @@ async def relay(exchange: Exchange, request: Request, settings: ServiceSettings)
             data = await exchange.read(sink)
             ends = exchange.complete
     except (TransportError, ProxyError) as error:
-        await _break_off(exchange, request, error)
+        await break_off(exchange, request, error)
         return
     request.sent += len(data)
     await request.send({"type": "http.response.body", "body": data, "more_body": False})
-    if start["trailers"]:
+    if with_trailers:
         await request.send({"type": "http.response.trailers", "headers": exchange.trailers, "more_trailers": False})
     request.ending = Ending.DONE
 
@@ -101,7 +106,7 @@ def _start(exchange: Exchange, request: Request, settings: ServiceSettings, *, b
     }
 
 
-async def _break_off(exchange: Exchange, request: Request, error: TransportError | ProxyError) -> None:
+async def break_off(exchange: Exchange, request: Request, error: TransportError | ProxyError) -> None:
     """End a response that can't be completed; a stream of events is told why first."""
     match error:
         case ProxyError():

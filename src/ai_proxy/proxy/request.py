@@ -6,7 +6,7 @@ nothing by itself.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ai_proxy.metrics import Ending
 from ai_proxy.proxy.body import Receive, RequestBody
@@ -19,6 +19,18 @@ if TYPE_CHECKING:
 
 type Fields = list[tuple[bytes, bytes]]
 type Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Beating(Protocol):
+    """What keeps a client's connection alive while its request waits."""
+
+    def granted(self) -> None:
+        """The wait for a grant is over."""
+        ...
+
+    def stop(self) -> None:
+        """End it now. Idempotent."""
+        ...
 
 
 class Request:
@@ -37,9 +49,11 @@ class Request:
         fields: Its fields by name in lower case; of duplicates the last.
         path: What is asked of the service, raw; a prefix is stripped once it is routed.
         id: The id that client and engine are told.
+        exchange: With the engine, once there is one.
         since: When it arrived, on the app's clock.
         body: Its body.
         holder: Whose key it has, where one is needed; counted in, until the request ends.
+        upgrade: Protocols that it asks its engine to speak from then on.
         withheld: Names of the fields in which it has a key of ours.
         service: Id of its service, once routed.
         model: Name that the client gave, once read.
@@ -50,12 +64,15 @@ class Request:
         start_s: How much of that was its replica's start.
         ttfb_s: From its head to its answer's head.
         ending: Why it ended.
+        heartbeat: Keeps its client's connection alive while it waits.
+        beats: How often that happened.
+        is_early: The response's head was sent before there was an answer, and nothing of one yet.
     """
 
     __slots__ = (
-        "_exchange", "_extensions", "_inbox", "_push", "_task", "body", "ending", "fields", "holder", "id", "last",
-        "model", "path", "queue_s", "scope", "send", "sent", "service", "since", "start_s", "status", "ttfb_s",
-        "withheld",
+        "_extensions", "_inbox", "_push", "_task", "beats", "body", "ending", "exchange", "fields", "heartbeat",
+        "holder", "id", "is_early", "last", "model", "path", "queue_s", "scope", "send", "sent", "service", "since",
+        "start_s", "status", "ttfb_s", "upgrade", "withheld",
     )  # fmt: skip
 
     def __init__(self, scope: Mapping[str, Any], receive: Receive, send: Send, *, since: float, budget: Budget) -> None:
@@ -67,12 +84,17 @@ class Request:
         self.path: bytes = scope["raw_path"]
         self.id = ""
         self.holder: Holder | None = None
+        self.upgrade = b""
         self.withheld: frozenset[bytes] = frozenset()
         # For as long as it may end early
         self._extensions = extensions
         self._task = asyncio.current_task()
-        self._exchange: Exchange | None = None
+        self.exchange: Exchange | None = None
         self._inbox: Inbox | None = None
+        # Where it waits for long
+        self.heartbeat: Beating | None = None
+        self.beats = 0
+        self.is_early = False
         # What the books want to know
         self.service: str | None = None
         self.model = ""
@@ -134,7 +156,12 @@ class Request:
 
     def attach(self, exchange: Exchange) -> None:
         """Close this exchange in the step in which the request ends early."""
-        self._exchange = exchange
+        self.exchange = exchange
+
+    def quieten(self) -> None:
+        """Stop its heartbeats, if it has any."""
+        if self.heartbeat is not None:
+            self.heartbeat.stop()
 
     def cancel(self) -> None:
         """End it now: the client's connection and the engine's are closed."""
@@ -161,6 +188,7 @@ class Request:
     async def aclose(self) -> None:
         """Let go of everything; on our own protocol there is nothing to wait for."""
         self.body.close()
+        self.quieten()
         self._task = None
         if self._inbox is not None:
             await self._inbox.aclose()
@@ -178,6 +206,6 @@ class Request:
         if self.ending is not None or self._task is None:
             return
         self.ending = ending
-        if self._exchange is not None:
-            self._exchange.close()
+        if self.exchange is not None:
+            self.exchange.close()
         self._task.cancel()

@@ -63,6 +63,7 @@ class ProxySettings:
         services: Settings of each service.
         max_model_body_bytes: Largest body that is read to find its model.
         max_buffered_bytes: All such bodies together.
+        heartbeat_s: How long a stream waits in silence; 0: for ever.
 
     Args:
         config: A config whose references were checked.
@@ -74,6 +75,7 @@ class ProxySettings:
         self.services = {service: ServiceSettings.of(service, config.services[service]) for service in config.services}
         self.max_model_body_bytes = config.server.max_model_body_mb * _MIB
         self.max_buffered_bytes = config.server.max_buffered_mb * _MIB
+        self.heartbeat_s = config.server.heartbeat_after_s
 
     def __repr__(self) -> str:
         return f"<ProxySettings of {self.table!r}>"

@@ -16,10 +16,12 @@ class ByModel:
     Attributes:
         dialect: The API that the path belongs to.
         post_only: The endpoint answers to POST alone.
+        events: Where a request says `stream: true`, the answer is server-sent events in every engine.
     """
 
     dialect: Dialect = Dialect.OPENAI
     post_only: bool = False
+    events: bool = False
 
 
 RESERVED = frozenset({
@@ -31,12 +33,21 @@ ANY_V1 = ByModel()
 
 _MOST_PREFIXED = 3  # segments: /upstream/org/model
 
+# Images, speech and transcriptions stream as well, but some engines answer with JSON or sound all the same.
+_OPENAI_EVENTS = (
+    b"/chat/completions",
+    b"/completion",
+    b"/completions",
+    b"/infill",
+    b"/responses",
+    b"/v1/chat/completions",
+    b"/v1/completions",
+    b"/v1/responses",
+)
 _OPENAI_POST = (
     b"/v1/audio/speech",
     b"/v1/audio/transcriptions",
     b"/v1/audio/translations",
-    b"/v1/chat/completions",
-    b"/v1/completions",
     b"/v1/embeddings",
     b"/v1/images/edits",
     b"/v1/images/generations",
@@ -44,7 +55,6 @@ _OPENAI_POST = (
     b"/v1/moderations",
     b"/v1/rerank",
     b"/v1/reranking",
-    b"/v1/responses",
     b"/v1/score",
     b"/v2/embed",
     b"/v2/rerank",
@@ -52,31 +62,27 @@ _OPENAI_POST = (
 _NATIVE_POST = (
     b"/apply-template",
     b"/audio/transcriptions",
-    b"/chat/completions",
     b"/chat/completions/input_tokens",
     b"/classify",
-    b"/completion",
-    b"/completions",
     b"/detokenize",
     b"/embedding",
     b"/embeddings",
-    b"/infill",
     b"/pooling",
     b"/rerank",
     b"/reranking",
-    b"/responses",
     b"/responses/input_tokens",
     b"/score",
     b"/tokenize",
 )
 _NATIVE = (b"/lora-adapters", b"/props", b"/slots")
-_ANTHROPIC_POST = (b"/v1/messages", b"/v1/messages/count_tokens")
 _OLLAMA_POST = (b"/api/chat", b"/api/embed", b"/api/embeddings", b"/api/generate", b"/api/show")
 
 ENDPOINTS: dict[bytes, ByModel] = {
     **dict.fromkeys(_OPENAI_POST + _NATIVE_POST, ByModel(post_only=True)),
+    **dict.fromkeys(_OPENAI_EVENTS, ByModel(post_only=True, events=True)),
     **dict.fromkeys(_NATIVE, ANY_V1),
-    **dict.fromkeys(_ANTHROPIC_POST, ByModel(Dialect.ANTHROPIC, post_only=True)),
+    b"/v1/messages": ByModel(Dialect.ANTHROPIC, post_only=True, events=True),
+    b"/v1/messages/count_tokens": ByModel(Dialect.ANTHROPIC, post_only=True),
     **dict.fromkeys(_OLLAMA_POST, ByModel(Dialect.OLLAMA, post_only=True)),
 }
 
@@ -98,3 +104,13 @@ def dialect_of(path: bytes) -> Dialect:
         path = path[slash:]
         endpoint = ENDPOINTS.get(path)
     return (endpoint or ANY_V1).dialect
+
+
+def streams_events(path: bytes) -> bool:
+    """Whether a request to an upstream path that says `stream: true` is answered with server-sent events.
+
+    Example:
+        >>> streams_events(b"/v1/chat/completions"), streams_events(b"/api/chat"), streams_events(b"/v1/audio/speech")
+        (True, False, False)
+    """
+    return ENDPOINTS.get(path, ANY_V1).events

@@ -55,6 +55,10 @@ class JsonFinder:
         """The first bytes of what was fed and is not taken yet."""
         return self._join()[:size]
 
+    def asks_for_stream(self) -> bool:
+        """Whether the whole body, not taken yet, says `stream: true`."""
+        return self._is_json and stream_in_json(self._join())
+
     def _join(self) -> bytes:
         if len(self._chunks) != 1:
             self._chunks = [b"".join(self._chunks)]
@@ -65,7 +69,12 @@ class _Body(msgspec.Struct, gc=False):
     model: object = None
 
 
+class _Wish(msgspec.Struct, gc=False):
+    stream: object = None
+
+
 _decode = msgspec.json.Decoder(_Body).decode
+_decode_wish = msgspec.json.Decoder(_Wish).decode
 _decode_text = msgspec.json.Decoder(str).decode
 
 
@@ -105,6 +114,16 @@ def model_in_json(body: bytes) -> str | None:
     if model is None:
         return None
     raise MalformedRequest(f"`model` must be a string, not {_json_type(model)}", param="model")
+
+
+def stream_in_json(body: bytes) -> bool:
+    """Whether a body in which `model_in_json` found a model says `stream: true`.
+
+    Example:
+        >>> stream_in_json(b'{"stream": true}'), stream_in_json(b'{"stream": 1, "x": {"stream": true}}')
+        (True, False)
+    """
+    return _decode_wish(body.removeprefix(_BOM)).stream is True
 
 
 def _reason(error: msgspec.DecodeError) -> str:
