@@ -1,5 +1,6 @@
-"""Containers behind the proxy: adopted after a crash of it, and every way in which one can't be started."""
+"""Containers behind the proxy: adopted after a crash, created ahead, and every way in which one can't be started."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -154,3 +155,23 @@ async def test_l04_a_container_killed_at_work_is_told_and_started_again(
         proxy.post("/api/v1/service/tiny/start?wait=true")
         assert (await client.get("/tiny/health")).text == "ok"
     assert container not in containers(docker_engine, proxy)
+
+
+async def test_while_one_ends_the_container_of_the_next_is_created_and_then_only_started(
+    serve_docker: Serve, docker_engine: DockerHost
+) -> None:
+    slow_end = "trap '' TERM; httpd -p 8080 -h /www; until [ -e /tmp/end ]; do sleep 0.05; done"
+    share: Settings = {"resources": {"gpus": 0, "places": 1}, "stop_grace_period": 60}
+    services = {"first": shell(slow_end, **share), "next": tiny(**share)}
+    proxy = serve_docker({"capacities": {"places": 1}, "services": services})
+    async with asking(proxy) as client:
+        assert (await client.get("/first/health")).text == "ok"
+        (first,) = containers(docker_engine, proxy)
+        asked = asyncio.create_task(client.get("/next/health"))
+        (ahead,) = await asyncio.to_thread(until, lambda: set(containers(docker_engine, proxy)) - {first})
+        assert docker_engine.inspect(ahead)["State"]["Status"] == "created"
+        assert docker_engine.inspect(first)["State"]["Status"] == "running"
+        docker_engine.docker("exec", first, "touch", "/tmp/end")
+        assert (await asked).text == "ok"
+    assert containers(docker_engine, proxy) == [ahead]
+    assert proxy.service("next")["instance"] == ahead
