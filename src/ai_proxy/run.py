@@ -1,4 +1,4 @@
-"""Runs the root app under uvicorn with our protocol, from a listening socket to a clean end.
+"""Runs the root app under uvicorn with our protocol, from listening sockets to a clean end.
 
 It knows sockets, signals and uvicorn's settings, and nothing of what the app does.
 """
@@ -10,34 +10,45 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
+from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
+from typing import cast
 
 import uvicorn
 from loguru import logger
 
+from ai_proxy.config.keyring import Keyring
 from ai_proxy.config.models import Config
 from ai_proxy.config.paths import state_dir
 from ai_proxy.control.lock import InstanceLock
 from ai_proxy.logging import Logs, setup
 from ai_proxy.proxy.limits import ConnectionLimits
 from ai_proxy.proxy.protocol import ProxyProtocol
-from ai_proxy.server import RootApp
+from ai_proxy.server import App, RootApp
 
 BACKLOG = 2048
 FORCE_CHECK_S = 0.1
 
 
 def serve(
-    path: Path, config: Config, listener: socket.socket, *, announce: Callable[[Callable[[], None]], None] | None = None
+    path: Path,
+    config: Config,
+    listener: socket.socket,
+    *,
+    management: socket.socket | None = None,
+    announce: Callable[[Callable[[], None]], None] | None = None,
 ) -> int:
     """Run the proxy until it is told to end.
 
     Args:
         path: The config file.
         config: What it says.
-        listener: The listening socket; closed at the end.
+        listener: The listening socket; closed at the end, as is the next.
+        management: The socket that management has for itself, if it has one.
         announce: Is given what ends the server, callable from any thread.
 
     Returns:
@@ -50,26 +61,37 @@ def serve(
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the app handles it: the default would end the proxy
     with InstanceLock(state_dir(path, config, os.environ)):
         logs = setup(config.log.level, config.log.format, access=config.log.access)
-        root = RootApp(path, config, os.environ, logs)
-        server = Server(_uvicorn_config(root, config), root, logs)
+        root = RootApp(path, config, os.environ, logs, management_apart=management is not None)
+        further = [] if management is None else [(management, root.manage)]
+        server = Server(_uvicorn_config(root, config), root, logs, further)
         if announce is not None:
             announce(server.stop)
-        host, port = listener.getsockname()[:2]
-        logger.info(
-            "Listening on http://{}:{}, {} services", f"[{host}]" if ":" in host else host, port, len(config.services)
-        )
+        if management is not None:
+            logger.info("Management listens on {}", _url_of(management))
+        logger.info("Listening on {}, {} services", _url_of(listener), len(config.services))
+        _warn_of_strangers(config, listener)
         server.run(sockets=[listener])
         logs.close()
     return 0 if server.started else 1
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which here ends with status 0 after a clean drain, and at once at the second signal."""
+    """uvicorn's server, which here ends with status 0 after a clean drain, and at once at the second signal.
 
-    def __init__(self, config: uvicorn.Config, root: RootApp, logs: Logs) -> None:
+    Args:
+        config: How it serves.
+        root: The app of the main listener, which owns the rest.
+        logs: Closed where nothing else is.
+        further: Sockets beside the main one, each with an app of its own; they live and drain with it.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, root: RootApp, logs: Logs, further: Sequence[tuple[socket.socket, App]] = ()
+    ) -> None:
         super().__init__(config)
         self._root = root
         self._logs = logs
+        self._further = further
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -93,6 +115,17 @@ class Server(uvicorn.Server):
         """Begin to drain, as a signal would; callable from any thread."""
         self.should_exit = True
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept, on every listener."""
+        await super().startup(sockets)
+        for sock, app in self._further:
+            config = copy(self.config)
+            config.loaded_app = app
+            protocol = cast("Callable[..., asyncio.Protocol]", config.http_protocol_class)
+            make = partial(protocol, config, self.server_state, self.lifespan.state)
+            loop = asyncio.get_running_loop()
+            self.servers.append(await loop.create_server(make, sock=sock, ssl=config.ssl, backlog=BACKLOG))
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, drain, then end everything; at once when that is forced."""
         self._root.begin_shutdown()
@@ -107,6 +140,21 @@ class Server(uvicorn.Server):
             self._logs.close()
             os._exit(1)  # as a crash would: guards end the processes, and nothing here can hold that up
         await ending
+
+
+def _url_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _warn_of_strangers(config: Config, listener: socket.socket) -> None:
+    """Say at each start that everybody may use the models, where it is so."""
+    host = listener.getsockname()[0]
+    if not ip_address(host).is_loopback and not Keyring(config.keys).data:
+        logger.warning(
+            "Whoever reaches {} may use the models, for no key is asked for: `ai-proxy key create NAME` makes one",
+            _url_of(listener),
+        )
 
 
 def _uvicorn_config(root: RootApp, config: Config) -> uvicorn.Config:

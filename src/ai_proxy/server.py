@@ -7,12 +7,14 @@ brings a server of their own.
 
 import asyncio
 import gc
+import json
 import os
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from importlib import import_module
 from pathlib import Path
+from secrets import token_hex
 
 from loguru import logger
 from starlette.types import Receive, Scope, Send
@@ -21,13 +23,18 @@ from ai_proxy.config.load import load
 from ai_proxy.config.models import Config
 from ai_proxy.config.paths import find_config, state_dir
 from ai_proxy.control.lock import InstanceLock
+from ai_proxy.errors import UnknownPath
 from ai_proxy.inventory.look import look_around, monitor_of
 from ai_proxy.logging import Logs, setup
+from ai_proxy.proxy.replies import reply
+from ai_proxy.routing.endpoints import dialect_of
 from ai_proxy.system import System
 
 type App = Callable[[Scope, Receive, Send], Awaitable[None]]
+type Headers = list[tuple[bytes, bytes]]
 
 MANAGEMENT = ("/api/v1", "/ui", "/health", "/metrics", "/running", "/unload", "/api/models/unload")
+LIVENESS = "/health"
 GC_THRESHOLD = 50_000
 
 
@@ -39,13 +46,23 @@ class RootApp:
         config: What it says.
         environ: The environment.
         logs: Where access lines go.
+        management_apart: Management has a listener of its own, whose app is `manage`.
     """
 
-    def __init__(self, path: Path, config: Config, environ: Mapping[str, str], logs: Logs) -> None:
+    def __init__(
+        self,
+        path: Path,
+        config: Config,
+        environ: Mapping[str, str],
+        logs: Logs,
+        *,
+        management_apart: bool = False,
+    ) -> None:
         self._path = path
         self._config = config
         self._environ = environ
         self._logs = logs
+        self._apart = management_apart
 
         self._proxy: App = _not_started
         self._system: System | None = None
@@ -61,8 +78,18 @@ class RootApp:
             return self._lifespan(receive, send)
         path: str = scope["path"]
         if path.startswith(MANAGEMENT) and _is_management(path):
+            if self._apart and path != LIVENESS:
+                return _answer(send, *_not_here("management has a listener of its own: management.port says where"))
             return self._manage(scope, receive, send)
         return self._proxy(scope, receive, send)
+
+    async def manage(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request on the listener that management has for itself."""
+        if _is_management(scope["path"]):
+            await self._manage(scope, receive, send)
+        else:
+            error = UnknownPath("this listener serves management alone; server.port says where the models are")
+            await _answer(send, *reply(error, token_hex(8), dialect_of(scope["raw_path"])))
 
     def begin_shutdown(self) -> None:
         """Have endless answers of the management plane end."""
@@ -130,6 +157,8 @@ def create_app() -> App:
     config = load(path, os.environ)
     InstanceLock(state_dir(path, config, os.environ))  # held until the process ends
     root = RootApp(path, config, os.environ, setup(config.log.level, config.log.format, access=config.log.access))
+    if config.management.address is not None:
+        logger.warning("management.port is without effect under another server; management shares its listener")
 
     # uvicorn takes what is no coroutine function for an app of ASGI 2.
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -146,6 +175,18 @@ def _is_management(path: str) -> bool:
         (True, True, False)
     """
     return any(path == prefix or path.startswith(f"{prefix}/") for prefix in MANAGEMENT)
+
+
+def _not_here(detail: str) -> tuple[int, Headers, bytes]:
+    """An error in the management plane's words, which is not asked: it may not be imported yet."""
+    request_id = token_hex(8)
+    body = json.dumps({"detail": detail, "code": UnknownPath.code, "request_id": request_id}).encode()
+    return 404, [(b"content-type", b"application/json"), (b"x-request-id", request_id.encode())], body
+
+
+async def _answer(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _calm_collector() -> None:

@@ -24,7 +24,7 @@ FAULTS = {
     "no origin": ("server: {cors: {allow_origins: [chat.example]}}", "server.cors.allow_origins.0: not an origin"),
     "no field": ("server: {cors: {allow_origins: '*', allow_headers: ['a b']}}", "server.cors.allow_headers.0: "),
     "open to nobody": (
-        "server: {cors: {max_age_s: 5}}",
+        "server: {cors: {allow_headers: [x-a]}}",
         "without effect while no origin is allowed; fix: add allow_ori",
     ),
     "another place": ("cors: {}", "cors: unknown key; fix: move it to server.cors"),

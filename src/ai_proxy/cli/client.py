@@ -16,6 +16,7 @@ from ai_proxy.config.load import load
 from ai_proxy.config.paths import find_config
 
 DEFAULT_URL = "http://127.0.0.1:8000"
+KEY_VARIABLE = "AI_PROXY_KEY"
 CONNECT_S = 3.0
 ANSWER_S = 30.0
 WAIT_S = 7200
@@ -51,8 +52,12 @@ class Client:
         if "://" not in self._url:
             self._url = f"http://{self._url}"
         timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
+        self._key = os.environ.get(KEY_VARIABLE, "").strip()
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise Failure(f"{KEY_VARIABLE} holds no key: a key is letters and digits on one line")
+        headers = {"authorization": f"Bearer {self._key}"} if self._key else {}
         try:
-            self._http = httpx.Client(base_url=f"{self._url}/api/v1", timeout=timeout, trust_env=False)
+            self._http = httpx.Client(base_url=f"{self._url}/api/v1", headers=headers, timeout=timeout, trust_env=False)
         except httpx.InvalidURL as error:
             raise Failure(f"{url} is no URL ({error}): write one like {DEFAULT_URL}") from None
 
@@ -115,7 +120,7 @@ class Client:
             with self._http.stream("GET", path, params=params) as answer:
                 if not answer.is_success:
                     answer.read()
-                    raise Failure(_detail(answer))
+                    raise self._refusal(answer)
                 kind = ""
                 for line in answer.iter_lines():
                     name, _, value = line.partition(": ")
@@ -140,8 +145,16 @@ class Client:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
         if not answer.is_success:
-            raise Refusal(_detail(answer), answer.status_code)
+            raise self._refusal(answer)
         return answer
+
+    def _refusal(self, answer: httpx.Response) -> Refusal:
+        said = _detail(answer)
+        if answer.status_code == 401 and self._key:
+            said = f"the key in {KEY_VARIABLE} does not open management at {self._url}"
+        elif answer.status_code == 401:
+            said = f"the proxy at {self._url} asks for a management key: set {KEY_VARIABLE} to one"
+        return Refusal(said, answer.status_code)
 
     def _unreachable(self, error: httpx.HTTPError) -> Failure:
         match error:
@@ -174,18 +187,19 @@ def _detail(answer: httpx.Response) -> str:
 
 
 def _url_of(config: Path | None) -> str:
-    """Where the proxy of a config file listens; the default if there is no file to find it by."""
+    """Where the proxy of a config file takes orders; the default if there is no file to find it by."""
     try:
         path = find_config(config, os.environ, Path.cwd())
     except ConfigError:
         return DEFAULT_URL
     try:
-        server = load(path, os.environ).server
+        settings = load(path, os.environ)
     except ConfigError as error:
         raise Failure(
             f"{error}\nThe file does not tell where the proxy listens: mend it, or say --url", CONFIG_FAULT
         ) from None
-    if not server.port:
+    named, port = settings.management.address or (settings.server.host, settings.server.port)
+    if not port:
         raise Failure(f"{path} leaves the choice of a port to the system: say --url")
-    host = _EVERYWHERE.get(server.host, server.host)
-    return f"http://[{host}]:{server.port}" if ":" in host else f"http://{host}:{server.port}"
+    host = _EVERYWHERE.get(named, named)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -80,18 +80,15 @@ def run_server(
 
     host = settings.server.host if host is None else host
     port = settings.server.port if port is None else port
-    try:
-        listener = listen(host, port)
-    except OSError as error:
-        # For some errors Python's own text repeats the address; a resolver's have no errno of the system's.
-        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-        raise Failure(f"can't listen on {host}:{port}: {reason}; choose another with --host or --port") from None
+    listener = listen(host, port, "choose another with --host or --port")
+    address = settings.management.address
+    management = None if address is None else listen(*address, "choose another under `management`")
     # Whatever takes long to import comes after the socket listens: clients wait instead of being refused.
     from ai_proxy.control.lock import AlreadyRunning  # noqa: PLC0415
     from ai_proxy.run import serve as serve_until_told  # noqa: PLC0415
 
     try:
-        return serve_until_told(path, settings, listener, announce=announce)
+        return serve_until_told(path, settings, listener, management=management, announce=announce)
     except AlreadyRunning as error:
         raise Failure(str(error)) from None
 

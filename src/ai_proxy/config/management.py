@@ -75,6 +75,6 @@ class CorsConfig(Section):
 
     @model_validator(mode="after")
     def _opens_to_somebody(self) -> Self:
-        if not self.allow_origins and self.model_fields_set - {"allow_origins"}:
-            raise Rejected("without effect while no origin is allowed", "add allow_origins")
+        if self.allow_headers and not self.allow_origins:
+            raise Rejected("allow_headers without effect while no origin is allowed", "add allow_origins")
         return self
