@@ -230,6 +230,10 @@ async def test_a_client_that_takes_nothing_does_not_keep_a_connection_that_has_e
 # Shutdown
 
 
+LAST_CALL = ConnectionLimits(last_call_s=0.02)
+NO_HURRY = ConnectionLimits(last_call_s=60)
+
+
 async def test_b62_shutdown_closes_idle_connections_and_lets_open_ones_finish() -> None:
     go, called = asyncio.Event(), asyncio.Event()
 
@@ -238,7 +242,7 @@ async def test_b62_shutdown_closes_idle_connections_and_lets_open_ones_finish() 
         await go.wait()
         await echo(scope, receive, send)
 
-    async with serving(app) as server, Client.to(server.port) as idle, Client.to(server.port) as busy:
+    async with serving(app, LAST_CALL) as server, Client.to(server.port) as idle, Client.to(server.port) as busy:
         await busy.send(GET)
         await called.wait()
         await until(lambda: len(server.state.connections) == 2)
@@ -247,3 +251,66 @@ async def test_b62_shutdown_closes_idle_connections_and_lets_open_ones_finish() 
         go.set()
         assert (await busy.answer()).header(b"connection") == b"close"
         assert await busy.rest() == b""
+
+
+async def test_b62_a_request_that_was_on_its_way_at_the_shutdown_is_answered_and_its_connection_ends() -> None:
+    async with serving(echo, NO_HURRY) as server, Client.to(server.port) as used, Client.to(server.port) as new:
+        assert (await used.ask(GET)).header(b"connection") is None
+        await until(lambda: len(server.state.connections) == 2)
+        await server.shut_down()
+        await server.shut_down()
+        for client in (used, new):
+            assert (await client.ask(GET)).header(b"connection") == b"close"
+            assert await client.rest() == b""
+
+
+async def test_b62_a_head_that_was_begun_before_the_shutdown_may_be_finished() -> None:
+    async with serving(echo, LAST_CALL) as server, Client.to(server.port) as client, Client.to(server.port) as idle:
+        await client.send(GET[:10])
+        await until(lambda: any(connection._in_head for connection in server.state.connections))  # type: ignore[union-attr]
+        await until(lambda: len(server.state.connections) == 2)
+        await server.shut_down()
+        assert await idle.rest() == b""  # it had its last call
+        assert (await client.ask(GET[10:])).header(b"connection") == b"close"
+
+
+async def test_b62_who_was_told_that_a_connection_goes_on_may_send_once_more_after_the_shutdown() -> None:
+    go = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        await go.wait()
+        await send({"type": "http.response.body", "body": b"b"})
+
+    async with serving(app, NO_HURRY) as server, Client.to(server.port) as client:
+        await client.send(GET)
+        head = await client.head()
+        assert await client.chunk() == b"a"
+        await server.shut_down()
+        go.set()
+        assert [await client.chunk(), await client.chunk()] == [b"b", b""]
+        await client.reader.readexactly(2)
+        answer = await client.ask(GET)
+
+    assert b"connection" not in dict(head[1])
+    assert (answer.header(b"connection"), answer.body) == (b"close", b"ab")
+
+
+async def test_b62_all_requests_that_came_before_the_shutdown_are_answered() -> None:
+    go = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await go.wait()
+        await echo(scope, receive, send)
+
+    async with serving(app, NO_HURRY) as server, Client.to(server.port) as client:
+        await client.send(GET * 3)
+        (connection,) = await connections(server.state)
+        await until(lambda: len(connection._waiting) == 2)
+        await server.shut_down()
+        go.set()
+        answers = [await client.answer() for _ in range(3)]
+        assert await client.rest() == b""
+
+    assert [answer.header(b"connection") for answer in answers] == [None, None, b"close"]

@@ -15,6 +15,7 @@ class ConnectionLimits:
         head_s: From the first byte of a request (or the connection) to the end of its head.
         body_idle_s: Between two reads of a body while the app waits for it.
         keep_alive_s: Between two requests.
+        last_call_s: The same once the server ends: a client that is about to send is answered, and told to go.
         stall_s: Without the client taking a byte of a response that waits for it.
         linger_s: For the rest of a request that was answered early, and for the client to take a last answer.
         linger_bytes: Of such a rest.
@@ -27,6 +28,7 @@ class ConnectionLimits:
     head_s: float = 15.0
     body_idle_s: float = 60.0
     keep_alive_s: float = 75.0
+    last_call_s: float = 1.0
     stall_s: float = 600.0
     linger_s: float = 5.0
     linger_bytes: int = 1024 * 1024

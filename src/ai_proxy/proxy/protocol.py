@@ -47,6 +47,8 @@ class ProxyProtocol(ClientSocket):
         # Per-connection state
         self._waiting: deque[Cycle] = deque()
         self._refused: ProxyError | None = None
+        self._rest_s = self.limits.keep_alive_s
+        self._is_last_call = False
 
         # Where a request asks for another protocol: what came after it, and once it is spoken, what ends that
         self._early: bytes | None = None
@@ -96,10 +98,16 @@ class ProxyProtocol(ClientSocket):
     def shutdown(self) -> None:
         if self._shut_down is not None:
             self._shut_down()
-        elif self._cycle is None or self._cycle.response_complete:
-            self.transport.close()
-        else:
-            self._cycle.keep_alive = False
+            return
+        is_news, self._is_last_call, self._rest_s = not self._is_last_call, True, self.limits.last_call_s
+        last = self._waiting[-1] if self._waiting else self._cycle
+        if last is not None and not last.response_complete:
+            # Who was told before that the connection goes on may send another request, and is told with its answer.
+            last.keep_alive = last.keep_alive and last.response_started
+        elif self._deaf:
+            self._close()
+        elif is_news and not self._in_head:
+            self._deadline.set(self._rest_s)
 
     # Parser callbacks
 
@@ -160,7 +168,7 @@ class ProxyProtocol(ClientSocket):
         cycle = Cycle(
             self,
             scope,
-            keep_alive=version == "1.1" and parser.should_keep_alive() and not upgrade,
+            keep_alive=version == "1.1" and parser.should_keep_alive() and not upgrade and not self._is_last_call,
             expects_continue=version == "1.1" and fields.get(b"expect", b"").lower() == b"100-continue",
             buffer_bytes=self.limits.buffer_bytes,
         )
@@ -192,7 +200,7 @@ class ProxyProtocol(ClientSocket):
         assert cycle is not None  # noqa: S101 (the parser gives heads before ends)
         cycle.end_body()
         if cycle.response_complete:
-            self._deadline.set(self.limits.keep_alive_s)
+            self._deadline.set(self._rest_s)
 
     # The cycle's side
 
@@ -219,7 +227,7 @@ class ProxyProtocol(ClientSocket):
                 self._drained = 0
                 self._deadline.set(self.limits.linger_s)
             elif not self._in_head:
-                self._deadline.set(self.limits.keep_alive_s)
+                self._deadline.set(self._rest_s)
 
     def leave_http(self, shut_down: Callable[[], None]) -> RawSocket:
         """Give the socket away; from now on this only keeps it listed, and hears of its end."""
