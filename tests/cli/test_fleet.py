@@ -1,4 +1,4 @@
-"""Verbs that talk to a running proxy, each in a process of its own."""
+"""Verbs that talk to a running proxy."""
 
 import json
 import signal

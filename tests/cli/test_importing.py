@@ -1,4 +1,4 @@
-"""`ai-proxy import`, in a process of its own."""
+"""`ai-proxy import`: what it writes, and what it says of it."""
 
 from pathlib import Path
 

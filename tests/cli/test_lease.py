@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.shell import Said, run, running
+from tests.cli.shell import Said, run_apart, running
 from tests.e2e.harness import Proxy, process, until
 
 pytestmark = pytest.mark.slow
@@ -33,7 +33,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
 
 def lease(proxy: Proxy, *words: str) -> Said:
     """Run a program under a lease to its end."""
-    return run(proxy.folder, "lease", *words, AI_PROXY_URL=proxy.url)
+    return run_apart(proxy.folder, "lease", *words, AI_PROXY_URL=proxy.url)
 
 
 def held(proxy: Proxy) -> list[dict[str, object]]:

@@ -1,4 +1,4 @@
-"""Verbs that need no running proxy, each in a process of its own: what they print, and how they fail."""
+"""Verbs that need no running proxy: what they print, and how they fail."""
 
 import json
 import socket
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ai_proxy import __version__
-from tests.cli.shell import run
+from tests.cli.shell import run, run_apart
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +22,7 @@ def config(tmp_path: Path) -> Path:
 
 
 def test_help_lists_every_verb(tmp_path: Path) -> None:
-    said = run(tmp_path, "--help")
+    said = run_apart(tmp_path, "--help")
 
     verbs = {"serve", "check", "schema", "import", "demo", "pull", "version"}
     verbs |= {"ps", "start", "stop", "restart", "logs", "events", "reload"}
@@ -147,7 +147,7 @@ def test_a_host_that_is_not_ours_is_one_line(config: Path) -> None:
 def test_a_state_directory_that_can_not_be_made_is_one_line(config: Path) -> None:
     config.write_text("{state_dir: ai-proxy.yaml/state, services: {small: {command: serve}}}", "utf-8")
 
-    said = run(config.parent, "serve", "--port", "0")
+    said = run_apart(config.parent, "serve", "--port", "0")
 
     assert (said.status, said.err.count("\n")) == (1, 1)
     assert "Not a directory" in said.err
@@ -174,7 +174,7 @@ def test_pull_tells_for_each_service_what_went_wrong(config: Path) -> None:
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    said = run(tmp_path, "--debug", "check")
+    said = run_apart(tmp_path, "--debug", "check")
 
     assert said.status != 0
     assert "Traceback (most recent call last)" in said.err

@@ -1,5 +1,6 @@
 """`serve` as a process: signals, the lock, the end of what it started."""
 
+import os
 import signal
 import socket
 import threading
@@ -10,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.cli.shell import run
+from tests.cli.shell import run_apart
 from tests.e2e.harness import Proxy, process, until
 
 pytestmark = pytest.mark.slow
@@ -67,7 +68,7 @@ def test_b62_a_stream_that_is_open_when_it_is_told_to_end_is_finished(tmp_path: 
 
 
 def test_b62_a_second_signal_ends_it_at_once_and_its_replicas_too(tmp_path: Path) -> None:
-    stubborn = process("--chunks", "1000", "--interval", "0.1", "--ignore-sigterm", stop_grace_period=4)
+    stubborn = process("--chunks", "1000", "--interval", "0.1", "--ignore-sigterm", stop_grace_period=1)
     proxy = Proxy(tmp_path, {"services": {"small": stubborn}}).start()
     with begin(proxy, "/v1/chat/completions", b'{"model":"small","stream":true}') as connection:
         assert connection.recv(1, socket.MSG_PEEK)
@@ -83,7 +84,7 @@ def test_b62_a_second_signal_ends_it_at_once_and_its_replicas_too(tmp_path: Path
 
 
 def test_a_second_signal_does_not_wait_for_a_replica_that_does_not_stop(tmp_path: Path) -> None:
-    stubborn = process("--ignore-sigterm", stop_grace_period=4)
+    stubborn = process("--ignore-sigterm", stop_grace_period=60)
     proxy = Proxy(tmp_path, {"log": {"level": "DEBUG"}, "services": {"small": stubborn}}).start()
     proxy.post("/api/v1/service/small/start?wait=true")
     proxy.signal(signal.SIGTERM)
@@ -93,6 +94,9 @@ def test_a_second_signal_does_not_wait_for_a_replica_that_does_not_stop(tmp_path
 
     assert proxy.wait() == 1
     assert "Traceback" not in proxy.log
+    assert (left := proxy.processes())  # for as long as it may take to stop
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
     until(lambda: not proxy.processes(), proxy.processes)
 
 
@@ -125,7 +129,7 @@ def test_l17_a_faulty_edit_changes_nothing_and_is_logged(proxy: Proxy) -> None:
 
 
 def test_l10_a_second_proxy_of_the_same_name_is_refused(proxy: Proxy) -> None:
-    said = run(proxy.folder, "serve", "--config", str(proxy.config), "--port", "0")
+    said = run_apart(proxy.folder, "serve", "--config", str(proxy.config), "--port", "0")
 
     assert (said.status, said.err.count("\n")) == (1, 1)
     assert said.err.startswith(f"process {proxy.pid} is a proxy of the same name: ")

@@ -1,4 +1,4 @@
-"""The verb that tries a config on a trace, in a process of its own: what it prints and draws, and how it fails."""
+"""The verb that tries a config on a trace: what it prints and draws, and how it fails."""
 
 import json
 import xml.etree.ElementTree as ET
