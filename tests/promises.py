@@ -115,7 +115,7 @@ FAULTS: Final = tuple(
     Promise(f"l{number:02d}", text, source)
     for number, (text, source) in enumerate(
         [
-            ("The Docker engine restarts, with its containers or without: known by inspection, served on or started again",
+            ("The Docker engine restarts, with or without its containers: found by inspection, served or started again",
              "dockerd, live-restore"),
             ("It is not there, or may not be asked: the proxy starts, what runs is served, management says degraded",
              "dockerd's socket"),

@@ -97,6 +97,8 @@ LIVE = {
     "requires": ["b"],
     "replicas": {"max": 2},
     "sleep": "off",
+    "on_disconnect": "drain",
+    "half_close": "keep",
 }
 
 

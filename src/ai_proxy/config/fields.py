@@ -6,6 +6,7 @@ come as text (from a file) or as Python values (from code); both are read alike.
 
 import re
 import shlex
+from ipaddress import ip_network
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
@@ -105,6 +106,20 @@ def argv(value: object) -> object:
         except ValueError as error:
             raise Rejected(f"can't be split into words: {error}", "close the quote, or write a list") from error
     return word(value)
+
+
+def network(value: str) -> str:
+    """Check an address, or a network as address/bits.
+
+    Example:
+        >>> network("10.0.0.0/8"), network("::1")
+        ('10.0.0.0/8', '::1')
+    """
+    try:
+        ip_network(value)
+    except ValueError as error:
+        raise Rejected(f"neither an address nor a network: {error}", "write 10.0.0.2 or 10.0.0.0/8") from error
+    return value
 
 
 def environment(value: object) -> object:
@@ -261,6 +276,9 @@ HeaderValue = Annotated[str, AfterValidator(header_value)]
 Headers = Annotated[dict[HeaderName, HeaderValue], _form(_SCALARS)]
 ServiceId = Annotated[str, AfterValidator(service_id)]
 Strings = Annotated[tuple[str, ...], BeforeValidator(one_or_many), _form(_TEXT, _TEXTS)]
+Networks = Annotated[
+    tuple[Annotated[str, AfterValidator(network)], ...], BeforeValidator(one_or_many), _form(_TEXT, _TEXTS)
+]
 Url = Annotated[str, AfterValidator(url)]
 HttpPath = Annotated[str, AfterValidator(http_path)]
 Gpus = Annotated[int | tuple[str, ...], BeforeValidator(gpus), _form({"type": "integer", "minimum": 0}, _TEXTS, _TEXT)]

@@ -26,6 +26,7 @@ from ai_proxy.config.fields import (
     Volume,
 )
 from ai_proxy.config.keys import Keys
+from ai_proxy.config.leaving import HalfClose, OnDisconnect
 from ai_proxy.config.management import ManagementConfig
 from ai_proxy.config.section import Section
 from ai_proxy.config.server import LogConfig, ServerConfig
@@ -208,6 +209,18 @@ class ServiceConfig(ContainerKeys):
         None,
         description="Stopped after this long without a request, in seconds; null: only when its room is needed.",
         examples=[1800],
+    )
+    on_disconnect: OnDisconnect = Field(
+        OnDisconnect.CANCEL,
+        description="When a client leaves: cancel closes the connection to the engine; drain reads its answer to the "
+        "end and throws it away, for engines that do not bear the former, and keeps the replica busy until then.",
+        examples=["cancel"],
+    )
+    half_close: HalfClose = Field(
+        HalfClose.END,
+        description="When a client closes its sending side after its request: end takes it to have left; keep answers "
+        "it all the same, and learns of one that did leave only by a reset.",
+        examples=["end"],
     )
     preload: bool = Field(False, description="Started when the proxy starts.", examples=[True])
     pinned: bool = Field(False, description="Never evicted, never stopped for being idle.", examples=[True])

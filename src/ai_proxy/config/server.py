@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from ai_proxy.config.fields import Networks
 from ai_proxy.config.management import CorsConfig
 from ai_proxy.config.section import Section
 
@@ -46,6 +47,12 @@ class ServerConfig(Section):
     )
     keep_alive_s: PositiveFloat = Field(
         75, description="An idle client connection is closed after this long, in seconds.", examples=[75]
+    )
+    trusted_proxies: Networks = Field(
+        (),
+        description="Proxies in front of this one, as addresses or networks: what their `Forwarded`, `Via` and "
+        "`X-Forwarded-…` fields say is kept and appended to. Anybody else's is replaced.",
+        examples=[["10.0.0.0/8", "::1"]],
     )
     heartbeat_after_s: float = Field(
         15,

@@ -137,6 +137,8 @@ class ProxyApp:
                 raise MalformedRequest("only OPTIONS may ask for `*`")
             await self._reply(request, 204, [_ALLOW])
             return
+        if settings.trusted is not None and scope["client"]:
+            request.way = settings.trusted.way(scope["client"][0], scope["scheme"], request.raw_fields)
         query: bytes = scope["query_string"]
         if self._auth.is_on:
             request.holder, request.withheld = self._auth.enter(fields, scope["headers"], request.since)
@@ -189,17 +191,22 @@ class ProxyApp:
         self._books.open(request, service)
         of_service = settings.services[service]
         scope = request.scope
+        if of_service.keeps_half_closed:
+            request.outlive_half_close()
         grant = await self._admit(request, service, of_service.affinity, settings.heartbeat_s)
         try:
             outgoing = await request.body.outgoing(rename)
+            request.drains = of_service.drains
             target = join_path(grant.base_path, request.path)
-            client = scope["client"]
+            client, way = scope["client"], request.way
+            peer = self._peer_lines(client[0] if client else "unknown", scope["scheme"]) if way is None else way.lines
             head = outbound(
                 scope["method"].encode("ascii"),
                 target + b"?" + query if query else target,
                 request.raw_fields,
-                peer=self._peer_lines(client[0] if client else "unknown", scope["scheme"]),
+                peer=peer,
                 request_id=request.id.encode("ascii"),
+                asked_host=None if way is None else way.host,
                 host=of_service.host,
                 content_length=outgoing.length,
                 setting=of_service.setting,

@@ -74,6 +74,11 @@ class RequestBody:
     def __repr__(self) -> str:
         return f"<RequestBody: {self.received} bytes, {'complete' if self._complete else 'open'}, {self._held} held>"
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing of it is still to come from the client."""
+        return self._complete or not self._expected
+
     async def find_model(self, max_bytes: int) -> str | None:
         """Read until the model is known.
 

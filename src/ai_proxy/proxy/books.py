@@ -62,7 +62,7 @@ class Books:
         if request.queue_s:
             counters.queue_wait.observe(request.queue_s)
         scope = request.scope
-        client = scope["client"]
+        client, way = scope["client"], request.way
         self._access(
             Access(
                 self._wall_clock(),
@@ -73,7 +73,7 @@ class Books:
                 service or UNROUTED,
                 # Whatever the client sent, and the entry may have to wait for its writer.
                 request.model[:NAME_CHARS],
-                f"{client[0]}:{client[1]}" if client else "-",
+                (f"{client[0]}:{client[1]}" if client else "-") if way is None else way.client,
                 request.sent,
                 total_s,
                 request.queue_s,

@@ -185,6 +185,7 @@ def outbound(
     *,
     peer: bytes,
     request_id: bytes,
+    asked_host: bytes | None = None,
     host: bytes | None = None,
     content_length: int | None = None,
     setting: SetFields = _SET_NOTHING,
@@ -199,6 +200,7 @@ def outbound(
         peer: What `peer_lines` wrote for this client.
         request_id: Id that the engine is told.
         host: Host to name; None: the client's own, which engines that check origins compare with `Origin`.
+        asked_host: The Host that the client asked for, where a proxy in front knows better than its request.
         content_length: Length of a body that is not the client's bytes any more, or was chunked and is now held
             whole; None: the framing stays the client's.
         setting: Fields that the service sets.
@@ -225,7 +227,7 @@ def outbound(
     if client_host is None:
         lines.append(peer)
     else:
-        lines.append(b'%b;host="%b"\r\nX-Forwarded-Host: %b' % (peer, client_host, client_host))
+        lines.append(b'%b;host="%b"\r\nX-Forwarded-Host: %b' % (peer, client_host, asked_host or client_host))
     lines.append(b"%bX-Request-Id: %b\r\n\r\n" % (setting.lines, request_id))
     data = b"\r\n".join(lines)
     # Every line has its one break and no other control byte: the last one's is the empty line's.

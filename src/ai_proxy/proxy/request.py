@@ -16,6 +16,7 @@ from ai_proxy.transport.exchange import Exchange
 
 if TYPE_CHECKING:
     from ai_proxy.proxy.auth import Holder
+    from ai_proxy.proxy.hops import Way
 
 type Fields = list[tuple[bytes, bytes]]
 type Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -53,6 +54,7 @@ class Request:
         since: When it arrived, on the app's clock.
         body: Its body.
         holder: Whose key it has, where one is needed; counted in, until the request ends.
+        way: By which proxies it came, where their word counts.
         upgrade: Protocols that it asks its engine to speak from then on.
         withheld: Names of the fields in which it has a key of ours.
         service: Id of its service, once routed.
@@ -67,12 +69,13 @@ class Request:
         heartbeat: Keeps its client's connection alive while it waits.
         beats: How often that happened.
         is_early: The response's head was sent before there was an answer, and nothing of one yet.
+        drains: If its client leaves now, its answer is still read to the end.
     """
 
     __slots__ = (
-        "_extensions", "_inbox", "_push", "_task", "beats", "body", "ending", "exchange", "fields", "heartbeat",
-        "holder", "id", "is_early", "last", "model", "path", "queue_s", "scope", "send", "sent", "service", "since",
-        "start_s", "status", "ttfb_s", "upgrade", "withheld",
+        "_extensions", "_inbox", "_push", "_task", "_took", "beats", "body", "drains", "ending", "exchange", "fields",
+        "heartbeat", "holder", "id", "is_early", "last", "model", "path", "queue_s", "scope", "send", "sent", "service",
+        "since", "start_s", "status", "ttfb_s", "upgrade", "way", "withheld",
     )  # fmt: skip
 
     def __init__(self, scope: Mapping[str, Any], receive: Receive, send: Send, *, since: float, budget: Budget) -> None:
@@ -83,6 +86,7 @@ class Request:
         self.since = since
         self.path: bytes = scope["raw_path"]
         self.id = ""
+        self.way: Way | None = None
         self.holder: Holder | None = None
         self.upgrade = b""
         self.withheld: frozenset[bytes] = frozenset()
@@ -91,6 +95,8 @@ class Request:
         self._task = asyncio.current_task()
         self.exchange: Exchange | None = None
         self._inbox: Inbox | None = None
+        self.drains = False
+        self._took: tuple[int, int] | None = None
         # Where it waits for long
         self.heartbeat: Beating | None = None
         self.beats = 0
@@ -162,6 +168,12 @@ class Request:
         """Stop its heartbeats, if it has any."""
         if self.heartbeat is not None:
             self.heartbeat.stop()
+    def outlive_half_close(self) -> None:
+        """Take a client that sends no more for one that still listens, where the server can tell."""
+        on_disconnect = self._extensions.get("ai_proxy.disconnect")
+        if on_disconnect is not None:
+            on_disconnect(self._client_gone, half_close=False)
+
 
     def cancel(self) -> None:
         """End it now: the client's connection and the engine's are closed."""
@@ -194,13 +206,20 @@ class Request:
             await self._inbox.aclose()
 
     def _pass_on(self, data: bytes) -> bool:
+        if self._took is not None:
+            self.ending = Ending.CLIENT_GONE
+            self.status, self.sent = self._took
         assert self._push is not None  # noqa: S101 (else there is no sink)
         self.sent += len(data)
         self.last = data
         return self._push(data)
 
     def _client_gone(self) -> None:
-        self._end(Ending.CLIENT_GONE)
+        if self.drains and self.body.is_complete and self.ending is None:
+            # What is sent from now on reaches nobody; the books are closed on what had.
+            self._took = self.status, self.sent
+        else:
+            self._end(Ending.CLIENT_GONE)
 
     def _end(self, ending: Ending) -> None:
         if self.ending is not None or self._task is None:

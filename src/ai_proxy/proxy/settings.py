@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+from ai_proxy.config.leaving import HalfClose, OnDisconnect
 from ai_proxy.config.models import Config, ServiceConfig
 from ai_proxy.config.sharing import Affinity, Replicas
 from ai_proxy.proxy.headers import SetFields
+from ai_proxy.proxy.hops import TrustedProxies
 from ai_proxy.routing.table import RouteTable
 from ai_proxy.transport.limits import Timeouts
 
@@ -27,6 +29,8 @@ class ServiceSettings:
         host: Host that it is asked by; None: the client's. A service that runs elsewhere gets its own, or it could
             not tell its sites apart; one of ours gets the client's, which it may compare with `Origin`.
         forward_key: It is shown the client's key.
+        drains: What it answers to a client that has left is read to the end.
+        keeps_half_closed: A client that sends no more is still answered.
         affinity: What keeps requests on the same replica; None where there is never more than one.
     """
 
@@ -35,6 +39,8 @@ class ServiceSettings:
     setting: SetFields
     host: bytes | None
     forward_key: bool
+    drains: bool
+    keeps_half_closed: bool
     affinity: Affinity | None
 
     @classmethod
@@ -47,6 +53,8 @@ class ServiceSettings:
             setting=SetFields.of(config.headers),
             host=None if config.url is None else urlsplit(config.url).netloc.encode(),
             forward_key=config.forward_key,
+            drains=config.on_disconnect is OnDisconnect.DRAIN,
+            keeps_half_closed=config.half_close is HalfClose.KEEP,
             affinity=_affinity(config.replicas),
         )
 
@@ -64,6 +72,7 @@ class ProxySettings:
         max_model_body_bytes: Largest body that is read to find its model.
         max_buffered_bytes: All such bodies together.
         heartbeat_s: How long a stream waits in silence; 0: for ever.
+        trusted: The proxies in front whose word counts; None: nobody's.
 
     Args:
         config: A config whose references were checked.
@@ -76,6 +85,8 @@ class ProxySettings:
         self.max_model_body_bytes = config.server.max_model_body_mb * _MIB
         self.max_buffered_bytes = config.server.max_buffered_mb * _MIB
         self.heartbeat_s = config.server.heartbeat_after_s
+        trusted = config.server.trusted_proxies
+        self.trusted = TrustedProxies(trusted) if trusted else None
 
     def __repr__(self) -> str:
         return f"<ProxySettings of {self.table!r}>"
