@@ -69,6 +69,17 @@ async def test_nothing_is_reloaded_once_the_end_has_begun(system: System) -> Non
     assert others() == before
 
 
+async def test_pages_of_other_origins_are_let_in_by_a_reload_and_until_then_nothing_stands_before_the_proxy(
+    system: System, path: Path
+) -> None:
+    assert system.data_plane is system.proxy
+
+    path.write_text(path.read_text() + "server: {cors: {allow_origins: 'https://chat.example'}}")
+    await system.plane.reload()
+
+    assert repr(system.data_plane).startswith("<Cors for https://chat.example: <ProxyApp")
+
+
 async def test_a_state_directory_that_takes_no_note_does_not_keep_containers_from_being_run(
     path: Path, logs: Logs
 ) -> None:

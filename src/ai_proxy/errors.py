@@ -9,6 +9,7 @@ place per plane (`proxy/replies.py`, `api/app.py`); nothing here knows of HTTP b
     │   ├── ModelMissing            400  model_missing
     │   ├── Unauthorized            401  invalid_api_key
     │   ├── Forbidden               403  model_not_allowed
+    │   ├── OriginNotAllowed        403  origin_not_allowed
     │   ├── UnknownModel            404  model_not_found
     │   ├── UnknownPath             404  path_not_found
     │   ├── MethodNotAllowed        405  method_not_allowed
@@ -122,6 +123,13 @@ class Forbidden(ClientError):
     """The request's key does not open what it asks for."""
 
     code = "model_not_allowed"
+    status = 403
+
+
+class OriginNotAllowed(ClientError):
+    """A web page of an origin that the config does not name asks what it may do."""
+
+    code = "origin_not_allowed"
     status = 403
 
 

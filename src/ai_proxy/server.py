@@ -64,7 +64,6 @@ class RootApp:
         self._logs = logs
         self._apart = management_apart
 
-        self._proxy: App = _not_started
         self._system: System | None = None
         self._management: App | None = None
         self._importing: asyncio.Task[object] | None = None
@@ -81,7 +80,8 @@ class RootApp:
             if self._apart and path != LIVENESS:
                 return _answer(send, *_not_here("management has a listener of its own: management.port says where"))
             return self._manage(scope, receive, send)
-        return self._proxy(scope, receive, send)
+        system = self._system
+        return _not_started(scope, receive, send) if system is None else system.data_plane(scope, receive, send)
 
     async def manage(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request on the listener that management has for itself."""
@@ -117,7 +117,6 @@ class RootApp:
         )
         await self._system.learned.open()  # before the services come to life: their demands may follow from it
         self._system.start()
-        self._proxy = self._system.proxy
         _calm_collector()
         if threading.current_thread() is threading.main_thread():
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._system.reload_soon)

@@ -33,6 +33,7 @@ from ai_proxy.inventory.monitor import Monitor
 from ai_proxy.logging import Logs
 from ai_proxy.metrics import Fleet, Metrics, exposition
 from ai_proxy.proxy.app import ProxyApp
+from ai_proxy.proxy.cors import opened
 from ai_proxy.routing.table import RouteTable
 from ai_proxy.runtimes.base import Runtime
 from ai_proxy.runtimes.external import ExternalRuntime
@@ -134,6 +135,8 @@ class System:
             states=self._model_state,
             waiting_for=lambda service: waiting_for(self.scheduler, service, self.clock()),
         )
+        self.data_plane = opened(self.proxy, config.server.cors)
+        """What answers requests: the proxy, open to pages of other origins or not."""
         # The follower of the config file, and reloads that nobody waits for.
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -228,6 +231,7 @@ class System:
         self.metrics.configure(config.services)
         self.scheduler.tune(settings_of(config.scheduling))
         self.proxy.configure(config, RouteTable(config))
+        self.data_plane = opened(self.proxy, config.server.cors)
 
     def _own(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
