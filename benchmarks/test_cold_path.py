@@ -18,8 +18,9 @@ from ai_proxy.runtimes.base import Instance
 from ai_proxy.scheduler import core
 from ai_proxy.scheduler import messages as do
 from ai_proxy.scheduler.ledger import Demand, Ledger
+from ai_proxy.scheduler.lines import Waiter
 from ai_proxy.scheduler.spec import ServiceSpec
-from ai_proxy.scheduler.state import SchedulerState, Waiter
+from ai_proxy.scheduler.state import SchedulerState
 from ai_proxy.services.machine import Action, Event
 
 GRANTS = 1500

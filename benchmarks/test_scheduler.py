@@ -15,9 +15,10 @@ from ai_proxy.runtimes.external import ExternalRuntime
 from ai_proxy.scheduler import core
 from ai_proxy.scheduler import messages as do
 from ai_proxy.scheduler.ledger import Demand, Ledger
+from ai_proxy.scheduler.lines import Waiter
 from ai_proxy.scheduler.scheduler import Scheduler
 from ai_proxy.scheduler.spec import ServiceSpec
-from ai_proxy.scheduler.state import SchedulerState, Waiter
+from ai_proxy.scheduler.state import SchedulerState
 from ai_proxy.services.machine import Event
 from ai_proxy.services.probe import Probe
 from ai_proxy.services.service import Service

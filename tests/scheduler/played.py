@@ -30,11 +30,12 @@ _TAKES_S = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One client: when it comes, for what, and for how long it is served."""
+    """One client: when it comes, for what, for how long it is served, and the rank of its class if it has one."""
 
     at: float
     service: str
     takes_s: float
+    priority: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Wait:
     waited_s: float
     ahead: int
     starts: int
+    priority: int | None = None
 
 
 class Played(World):
@@ -101,7 +103,7 @@ class Played(World):
             self._at(self.now + request.takes_s, partial(self._end, self.open[-1][1]))
         else:
             self._takes_s[self._count + 1] = request.takes_s
-            self.arrive(request.service, max_wait_s=10_000.0)
+            self.arrive(request.service, max_wait_s=10_000.0, priority=request.priority)
 
     def _end(self, live: Live) -> None:
         self.close(next(index for index, (_, on) in enumerate(self.open) if on is live))
@@ -114,7 +116,9 @@ class Played(World):
             case do.Admit(waiter, live):
                 starts = self._starts_of(self.state.services[waiter.service])
                 waited_s = self.now - waiter.since
-                self.waits.append(Wait(waiter.service, waited_s, self._ahead.get(waiter.id, 0), starts))
+                self.waits.append(
+                    Wait(waiter.service, waited_s, self._ahead.get(waiter.id, 0), starts, waiter.priority)
+                )
                 self._at(self.now + self._takes_s[waiter.id], partial(self._end, live))
             case do.Reject(waiter, error):
                 assert isinstance(error, NoRoom), f"{waiter} was turned away: {error}"

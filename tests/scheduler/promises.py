@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from ai_proxy.devices import Device, Placement
 from ai_proxy.scheduler import messages as do
+from ai_proxy.scheduler.lines import Waiter
 from ai_proxy.scheduler.measured import Measured
 from ai_proxy.scheduler.messages import Eviction
 from ai_proxy.scheduler.state import Replica, SchedulerState
@@ -23,6 +24,7 @@ class Promises:
     Args:
         state: The core's, read for who is where.
         rooms: What each replica was given, by key, as the actions said.
+        waiting: Everybody who waits.
 
     Attributes:
         foreign_mb: What others use of each device.
@@ -30,9 +32,10 @@ class Promises:
         lost: Devices that do not answer.
     """
 
-    def __init__(self, state: SchedulerState, rooms: Mapping[str, Placement]) -> None:
+    def __init__(self, state: SchedulerState, rooms: Mapping[str, Placement], waiting: Mapping[int, Waiter]) -> None:
         self.state = state
         self.rooms = rooms
+        self.waiting = waiting
         self.foreign_mb: Counter[str] = Counter()
         self.seen_mb: dict[str, Mapping[str, int]] = {}
         self.lost: frozenset[str] = frozenset()
@@ -67,11 +70,26 @@ class Promises:
         memory_mb = sum(held.memory_mb for held in others.values()) + room.memory_mb
         assert not room.memory_mb or self.adopted or memory_mb <= self.state.ledger.memory_mb
 
+    def admits(self, waiter: Waiter, now: float) -> None:
+        """Nobody overtakes who has waited for long; else the higher class is first, and of one class the older."""
+        others = [each for each in self.waiting.values() if each.service == waiter.service]
+        if any(each.id < waiter.id and now >= each.since + self.state.settings.claim_after_s for each in others):
+            raise AssertionError(f"{waiter} overtakes somebody who has waited for long")
+        own = self.state.services[waiter.service].spec.priority
+        is_long = now >= waiter.since + self.state.settings.claim_after_s
+        rank = own if waiter.priority is None else waiter.priority
+        for each in others:
+            theirs = own if each.priority is None else each.priority
+            assert is_long or theirs < rank or (theirs == rank and each.id > waiter.id), f"{waiter} is before {each}"
+
     def moved(self, move: do.Moved) -> None:
         """A replica changed its state."""
         if move.state is State.SLEEPING or move.previous is State.STOPPING:
             self.seen_mb.pop(move.replica, None)
         if move.eviction in {Eviction.ROOM, Eviction.CLAIM} and move.beneficiary is not None:
+            if move.eviction is Eviction.ROOM:
+                priority = self.state.services[move.service].spec.priority
+                assert priority <= self._rank_of(move.beneficiary), f"{move.beneficiary} is not worth that: {move}"
             self._owed.setdefault(move.beneficiary, set()).add(move.replica)
             self._chosen.add(move.replica)
 
@@ -89,6 +107,16 @@ class Promises:
             else:
                 assert self._has_cause(name), f"{sorted(victims)} left in vain for {service!r}: {service.verdict}"
         self._chosen.clear()
+
+    def _rank_of(self, name: str) -> int:
+        """By which a service may make others leave: its own, or the class of somebody who waits for it to be ready."""
+        ranks, ahead = [self.state.services[name].spec.priority], [name]
+        while ahead:
+            asked = ahead.pop()
+            waiters = [each for each in self.waiting.values() if each.service == asked and each.may_swap]
+            ranks += [each.priority for each in waiters if each.priority is not None]
+            ahead += [each.id for each in self.state.services.values() if asked in each.spec.requires]
+        return max(ranks)
 
     def _has_cause(self, name: str) -> bool:
         """Somebody is still to leave, or to load, or somebody else gets what is free."""

@@ -75,10 +75,11 @@ class Fleets(RuleBasedStateMachine):
         service=st.sampled_from(NAMES),
         max_wait_s=st.sampled_from((0.0, 1.0, 45.0, 600.0)),
         may_swap=st.sampled_from((True, True, False)),
+        priority=st.sampled_from((None, None, 0, 1, 2)),
     )
-    def arrive(self, service: str, max_wait_s: float, may_swap: bool) -> None:
+    def arrive(self, service: str, max_wait_s: float, may_swap: bool, priority: int | None) -> None:
         if not self.world.ask(service):
-            self.world.arrive(service, max_wait_s, may_swap=may_swap)
+            self.world.arrive(service, max_wait_s, may_swap=may_swap, priority=priority)
 
     @precondition(lambda self: bool(self.world.waiting))
     @rule(data=st.data())

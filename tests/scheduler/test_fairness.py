@@ -60,7 +60,8 @@ def services(draw: st.DrawFn, name: str, devices: int) -> ServiceSpec:
 
 
 def requests(names: str = NAMES) -> st.SearchStrategy[list[Request]]:
-    one = st.builds(Request, st.floats(0, 60), st.sampled_from(names), st.floats(0, LONGEST_S))
+    classes = st.sampled_from((None, None, 0, 2))
+    one = st.builds(Request, st.floats(0, 60), st.sampled_from(names), st.floats(0, LONGEST_S), classes)
     return st.lists(one, max_size=60)
 
 
@@ -100,6 +101,15 @@ def test_steady_traffic_of_the_highest_priority_lets_the_lowest_in() -> None:
     steady = [Request(at / 2, "high", 5.0) for at in range(120)]
     (wait,) = [wait for wait in world.play([*steady, Request(3.0, "low", 1.0)]) if wait.service == "low"]
     assert wait.waited_s <= bound_s(wait)
+
+
+def test_steady_requests_of_the_highest_class_let_the_others_in_though_one_is_served_at_a_time() -> None:
+    world = Played(gpus(10_000), [spec("chat", max_in_flight=1)], claim_after_s=CLAIM_S)
+    steady = [Request(float(at), "chat", 1.5, priority=2) for at in range(60)]
+    low = Request(3.0, "chat", 0.5, priority=0)
+    (served,) = [wait for wait in world.play([*steady, low]) if wait.priority == 0]
+    # Once it may not be overtaken, only those are before it who came before it.
+    assert CLAIM_S <= served.waited_s <= CLAIM_S + LONGEST_S
 
 
 def test_services_that_conflict_with_one_and_take_turns_do_not_keep_it_out() -> None:

@@ -19,10 +19,11 @@ from ai_proxy.runtimes.base import Instance
 from ai_proxy.scheduler import core
 from ai_proxy.scheduler import messages as do
 from ai_proxy.scheduler.ledger import Demand, Ledger
+from ai_proxy.scheduler.lines import Waiter
 from ai_proxy.scheduler.measured import Measured
 from ai_proxy.scheduler.needs import is_leaned_on
 from ai_proxy.scheduler.spec import ServiceSpec
-from ai_proxy.scheduler.state import Live, Replica, SchedulerState, ServiceState, Settings, Waiter
+from ai_proxy.scheduler.state import Live, Replica, SchedulerState, ServiceState, Settings
 from ai_proxy.services.machine import HOLDING, TRANSITIONS, Action, Event, State
 from tests.scheduler.fleets import gpus
 from tests.scheduler.promises import Promises
@@ -67,10 +68,10 @@ class World:
         self.states: dict[str, State] = {}
         self.work: dict[str, Action] = {}
         self.rooms: dict[str, Placement] = {}
-        self.promises = Promises(self.state, self.rooms)
         self.asked: set[str] = set()
 
         self.waiting: dict[int, Waiter] = {}
+        self.promises = Promises(self.state, self.rooms, self.waiting)
         self.answers: dict[int, do.Admit | do.Reject] = {}
         self.open: list[tuple[str, Live]] = []
         self.moves: list[do.Moved] = []
@@ -84,11 +85,10 @@ class World:
 
     # Clients
 
-    def arrive(self, service: str, max_wait_s: float = 600.0, *, may_swap: bool = True) -> int:
+    def arrive(self, service: str, max_wait_s: float = 600.0, **wishes: Any) -> int:
         """A request that could not be granted at once; its number."""
         self._count += 1
-        waiter = Waiter(self._count, service, self.now, self.now + max_wait_s, may_swap)
-        self.waiting[waiter.id] = waiter
+        waiter = self.waiting[self._count] = Waiter(self._count, service, self.now, self.now + max_wait_s, **wishes)
         self.take(do.Arrived(waiter))
         return waiter.id
 
@@ -238,6 +238,7 @@ class World:
             case do.Admit(waiter, live):
                 assert self.states[live.replica.key] is State.READY
                 self._answer(waiter, action)
+                self.promises.admits(waiter, self.now)
                 self.open.append((waiter.service, live))
             case do.Reject(waiter):
                 self._answer(waiter, action)

@@ -10,12 +10,13 @@ import math
 from ai_proxy.errors import CannotServe, Draining, NotReady, QueueFull, TooLate, WaitTimeout
 from ai_proxy.scheduler import measure, reports, scale
 from ai_proxy.scheduler import messages as do
+from ai_proxy.scheduler.lines import Waiter
 from ai_proxy.scheduler.measured import Measured
 from ai_proxy.scheduler.messages import Action, Event, Eviction
 from ai_proxy.scheduler.needs import is_leaned_on, kept, relate, staying
 from ai_proxy.scheduler.settle import settle
 from ai_proxy.scheduler.spec import ServiceSpec
-from ai_proxy.scheduler.state import BUSY_RETRY_S, Live, Replica, SchedulerState, ServiceState, Settings, Waiter
+from ai_proxy.scheduler.state import BUSY_RETRY_S, Live, Replica, SchedulerState, ServiceState, Settings
 from ai_proxy.scheduler.turn import Turn
 from ai_proxy.scheduler.waits import least_wait_s
 from ai_proxy.services import machine
@@ -116,7 +117,10 @@ def _arrive(turn: Turn, waiter: Waiter) -> None:
     if (error := _why_not(turn, service, waiter)) is not None:
         turn.reject(waiter, error)
         return
-    (service.queue if waiter.may_swap else service.guests)[waiter.id] = waiter
+    urgency = service.urgency
+    service.join(waiter)
+    if service.urgency != urgency:
+        state.version += 1  # others may have to leave for its sake
     state.waiting += 1
     state.interested[service.id] = None
     state.arm(min(waiter.deadline, turn.claim_at(service)), service.id)

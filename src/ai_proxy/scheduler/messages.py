@@ -12,9 +12,10 @@ from ai_proxy.devices import Placement
 from ai_proxy.errors import CannotServe
 from ai_proxy.runtimes.base import Instance
 from ai_proxy.scheduler.figures import Figures
+from ai_proxy.scheduler.lines import Waiter
 from ai_proxy.scheduler.measured import Measured
 from ai_proxy.scheduler.spec import ServiceSpec
-from ai_proxy.scheduler.state import Live, Settings, Waiter
+from ai_proxy.scheduler.state import Live, Settings
 from ai_proxy.services import machine
 
 

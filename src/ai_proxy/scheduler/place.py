@@ -1,7 +1,8 @@
 """Who gets room: plans for those that wait for it, promises, claims.
 
 Pure. Room that is coming free is promised to the first that waits for it, so that a later one can't take it. Claims
-come first, the oldest before the others; then whoever has the higher priority, then whoever waits for longer. If
+come first, the oldest before the others; then whoever has the higher priority (a service has that of the highest class
+among those who wait for it, if that is higher than its own), then whoever waits for longer. If
 nothing idle is enough, a service whose oldest waiter has waited for `claim_after_s` drains the busy replicas in its
 way, whatever their priority, unless an even older waiter is to be served by them.
 """
@@ -84,7 +85,7 @@ def ask_of(state: SchedulerState, service: ServiceState) -> Ask:
     return Ask(
         service.id,
         demand,
-        service.spec.priority,
+        service.priority,
         state.conflicts_of(service.spec),
         frozenset(requirements_of(state, service)),
         _loading(state),
@@ -103,10 +104,10 @@ def _turn_of(turn: Turn, replica: Replica) -> tuple[int, float, int, float]:
     service = replica.service
     since = service.interest_since
     if replica.spare or since == math.inf:
-        return (2, 0.0, -service.spec.priority, replica.number)
+        return (2, 0.0, -service.priority, replica.number)
     if turn.now >= since + turn.state.settings.claim_after_s:
         return (0, since, 0, 0)
-    return (1, -service.spec.priority, 0, since)
+    return (1, -service.priority, 0, since)
 
 
 def _place(turn: Turn, replica: Replica) -> Placement | None:

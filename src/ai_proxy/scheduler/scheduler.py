@@ -20,11 +20,12 @@ from ai_proxy.scheduler import messages as do
 from ai_proxy.scheduler.balance import choose
 from ai_proxy.scheduler.figures import Figures
 from ai_proxy.scheduler.grants import Grants, OpenGrant
+from ai_proxy.scheduler.lines import Waiter
 from ai_proxy.scheduler.measured import Measured
 from ai_proxy.scheduler.place import consider
 from ai_proxy.scheduler.planner import Plan
 from ai_proxy.scheduler.spec import ServiceSpec
-from ai_proxy.scheduler.state import Live, SchedulerState, ServiceState, Settings, Waiter
+from ai_proxy.scheduler.state import Live, SchedulerState, ServiceState, Settings
 from ai_proxy.services import machine
 from ai_proxy.services.owner import Leftovers
 from ai_proxy.services.service import Service
@@ -146,7 +147,8 @@ class Scheduler:
         max_wait_s = service.spec.max_wait_s if service is not None else 0.0
         if request.max_wait_s is not None:
             max_wait_s = min(request.max_wait_s, max_wait_s)
-        return Waiter(next(self._waiter_ids), request.service, now, now + max_wait_s, request.may_swap)
+        until, priority = now + max_wait_s, request.priority
+        return Waiter(next(self._waiter_ids), request.service, now, until, request.may_swap, priority)
 
     def _grant(self, request: RequestInfo, live: Live) -> OpenGrant:
         origin, base_path = self._doors[live.replica.key]

@@ -11,7 +11,7 @@ from ai_proxy.scheduler import scale
 from ai_proxy.scheduler.messages import Eviction
 from ai_proxy.scheduler.needs import dependents_of, is_worked_on
 from ai_proxy.scheduler.place import place
-from ai_proxy.scheduler.state import BUSY_RETRY_S, Replica, ServiceState, Waiter
+from ai_proxy.scheduler.state import BUSY_RETRY_S, Replica, ServiceState
 from ai_proxy.scheduler.turn import Turn
 from ai_proxy.services import machine
 from ai_proxy.services.machine import State
@@ -74,16 +74,19 @@ def _pass_on_needs(turn: Turn) -> None:
     services = turn.state.services
     for name in turn.state.dependents:
         if (required := services.get(name)) is not None:
-            required.required_since = math.inf
+            required.required_since, required.required_urgency = math.inf, -1
     ahead = [service for name in turn.state.interested if (service := services[name]).spec.requires]
     while ahead:
         dependent = ahead.pop()
-        since = dependent.interest_since
+        since, urgency = dependent.interest_since, dependent.urgency
         for name in dependent.spec.requires:
             required = services.get(name)
-            if required is None or name in turn.state.ready or since >= required.required_since:
+            if required is None or name in turn.state.ready:
                 continue
-            required.required_since = since
+            if since >= required.required_since and urgency <= required.required_urgency:
+                continue
+            required.required_since = min(since, required.required_since)
+            required.required_urgency = max(urgency, required.required_urgency)
             turn.state.interested[name] = None
             ahead.append(required)
 
@@ -109,20 +112,16 @@ def _serve(turn: Turn, service: ServiceState) -> None:
 
 
 def _admit(turn: Turn, service: ServiceState) -> None:
-    """Grant to those who wait, the oldest first, on the replica with the fewest requests."""
-    first = turn.state.ready[service.id]
+    """Grant to those who wait, each in turn, on the replica with the fewest requests."""
+    first, own = turn.state.ready[service.id], service.spec.priority
     while service.waiting:
         live = min(first.peers, key=lambda live: live.open) if first.peers else first
         if live.open >= live.limit:
             return
-        waiter = min((next(iter(queue.values())) for queue in (service.queue, service.guests) if queue), key=_age)
+        waiter = service.lines.next(own, turn.now, turn.state.settings.claim_after_s)
         turn.dequeue(waiter)
         live.open += 1
         turn.actions.append(do.Admit(waiter, live))
-
-
-def _age(waiter: Waiter) -> int:
-    return waiter.id
 
 
 def _call_off(turn: Turn, service: ServiceState) -> None:

@@ -17,6 +17,7 @@ from ai_proxy.runtimes.base import Instance
 from ai_proxy.scheduler.estimates import Estimates
 from ai_proxy.scheduler.figures import Figures
 from ai_proxy.scheduler.ledger import Ledger
+from ai_proxy.scheduler.lines import Lines, Waiter
 from ai_proxy.scheduler.spec import UNLIMITED, ServiceSpec
 from ai_proxy.services.machine import State
 
@@ -24,21 +25,6 @@ _SPARE_TIMERS = 64
 
 BUSY_RETRY_S = 5.0
 """What `Retry-After` says where no better guess exists, seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Waiter:
-    """A request that waits for its service.
-
-    Attributes:
-        may_swap: Others may be made to leave, and its service be started, for its sake.
-    """
-
-    id: int
-    service: str
-    since: float
-    deadline: float
-    may_swap: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -176,8 +162,10 @@ class ServiceState:
         replicas: Its replicas by number; number 0 is always among them.
         queue: Waiters for whose sake room is made, by id, oldest first.
         guests: Waiters that may not cause a start, by id, oldest first.
+        lines: Both of them by class.
         wanted_since: Since when somebody wants it to run without sending a request (an operator, a preload).
         required_since: Since when a service that requires it waits; infinity if none does.
+        required_urgency: The highest class of those who wait for such a service; -1 for none.
         figures: What was measured of its lives.
         failure: Why its last life broke.
         failures: How often in a row it broke.
@@ -196,8 +184,10 @@ class ServiceState:
     replicas: list[Replica] = field(default_factory=list)
     queue: dict[int, Waiter] = field(default_factory=dict)
     guests: dict[int, Waiter] = field(default_factory=dict)
+    lines: Lines = field(default_factory=Lines)
     wanted_since: float = math.inf
     required_since: float = math.inf
+    required_urgency: int = -1
     figures: Figures = field(default_factory=Figures)
     failure: CannotServe | None = None
     failures: int = 0
@@ -236,6 +226,16 @@ class ServiceState:
         yield from self.guests.values()
 
     @property
+    def urgency(self) -> int:
+        """The highest class of those who wait for it, or for one that requires it; -1 where no class was said."""
+        return max(self.lines.urgency, self.required_urgency)
+
+    @property
+    def priority(self) -> int:
+        """By which room is made for it: its own, or the class of somebody who waits, if that is higher."""
+        return max(self.spec.priority, self.urgency)
+
+    @property
     def interest_since(self) -> float:
         """Since when somebody waits for whose sake room is made; infinity if nobody does."""
         oldest = next(iter(self.queue.values())).since if self.queue else math.inf
@@ -250,6 +250,16 @@ class ServiceState:
     def live(self) -> Live | None:
         """The life of the replica that is nearest to serving."""
         return min(self.replicas, key=lambda replica: _NEARNESS.index(replica.state)).live
+
+    def join(self, waiter: Waiter) -> None:
+        """Take in one who waits."""
+        (self.queue if waiter.may_swap else self.guests)[waiter.id] = waiter
+        self.lines.join(waiter)
+
+    def part(self, waiter: Waiter) -> bool:
+        """Let one go who waited; False for one who did not."""
+        self.lines.part(waiter)
+        return (self.queue if waiter.may_swap else self.guests).pop(waiter.id, None) is not None
 
     def in_state(self, *states: State) -> list[Replica]:
         """Its replicas in one of some states."""

@@ -12,10 +12,11 @@ from itertools import count
 from ai_proxy.devices import Placement
 from ai_proxy.errors import CannotServe
 from ai_proxy.scheduler import messages as do
+from ai_proxy.scheduler.lines import Waiter
 from ai_proxy.scheduler.messages import Action, Eviction
 from ai_proxy.scheduler.needs import is_worked_on, relate
 from ai_proxy.scheduler.spec import UNLIMITED
-from ai_proxy.scheduler.state import Live, Replica, SchedulerState, ServiceState, Waiter
+from ai_proxy.scheduler.state import Live, Replica, SchedulerState, ServiceState
 from ai_proxy.services import machine
 from ai_proxy.services.machine import State
 
@@ -216,8 +217,11 @@ class Turn:
             return
         if next(iter(service.queue), None) == waiter.id:
             self.state.version += 1  # a claim may now take what served the oldest who waited
-        if service.queue.pop(waiter.id, None) is not None or service.guests.pop(waiter.id, None) is not None:
+        urgency = service.urgency
+        if service.part(waiter):
             self.state.waiting -= 1
+        if service.urgency != urgency:
+            self.state.version += 1
 
     def reject(self, waiter: Waiter, error: CannotServe) -> None:
         """Answer one waiter with an error."""

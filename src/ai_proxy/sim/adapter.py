@@ -13,8 +13,9 @@ from ai_proxy.scheduler import messages as do
 from ai_proxy.scheduler.balance import choose
 from ai_proxy.scheduler.figures import Figures
 from ai_proxy.scheduler.ledger import Ledger
+from ai_proxy.scheduler.lines import Waiter
 from ai_proxy.scheduler.spec import ServiceSpec
-from ai_proxy.scheduler.state import Live, SchedulerState, Waiter
+from ai_proxy.scheduler.state import Live, SchedulerState
 from ai_proxy.services.machine import Action, Event
 from ai_proxy.sim.model import Fleet
 from ai_proxy.sim.policies import Policy
