@@ -115,6 +115,15 @@ async def test_a_key_that_a_reload_brings_counts_at_once(house: House) -> None:
     assert (await house.get("/services")).status_code == 401
 
 
+async def test_a_proxy_of_this_machine_that_the_config_trusts_may_pass_on_who_is_local() -> None:
+    trusting = "{server: {trusted_proxies: [127.0.0.1]}, services: {a: {image: x}}}"
+    async with house_of(trusting) as house:
+        near = await house.http.get("/api/v1/ready", headers={"x-forwarded-for": "127.0.0.1"})
+        far = await house.http.get("/api/v1/ready", headers={"x-forwarded-for": "203.0.113.9"})
+
+    assert (near.status_code, far.status_code) == (200, 403)
+
+
 @pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.0.1", "::1", "::ffff:127.0.0.1", None])
 def test_loopback_and_unix_sockets_are_this_machine(peer: str | None) -> None:
     assert distance_of(peer, [(b"host", b"x")], []) == ""

@@ -4,9 +4,9 @@ Owns that decision and nothing else. Keys are the config's (`keyring`); what bro
 which comes first: a page that is not ours must not even get the browser to ask its user for a key.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -54,6 +54,7 @@ class Access:
         # For the life of a config
         self._known: Config | None = None
         self._keyring = Keyring(())
+        self._trusted: Sequence[Network] = ()
 
     def __repr__(self) -> str:
         return f"<Access by {self._keyring!r}>"
@@ -64,8 +65,9 @@ class Access:
             config = self._config()
             if config is not self._known:
                 self._known, self._keyring = config, Keyring(config.keys)
+                self._trusted = [ip_network(network) for network in config.server.trusted_proxies]
             client = scope.get("client")
-            verdict = judge(self._keyring, client[0] if client else None, scope["headers"], ())
+            verdict = judge(self._keyring, client[0] if client else None, scope["headers"], self._trusted)
             scope["state"]["actor"] = verdict.actor
             if verdict.refusal is not None:
                 await answer(scope, verdict.refusal)(scope, receive, send)
