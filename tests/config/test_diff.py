@@ -99,6 +99,7 @@ LIVE = {
     "sleep": "off",
     "on_disconnect": "drain",
     "half_close": "keep",
+    "forward_key": True,
 }
 
 
