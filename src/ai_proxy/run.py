@@ -41,15 +41,18 @@ def serve(
     *,
     management: socket.socket | None = None,
     announce: Callable[[Callable[[], None]], None] | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Run the proxy until it is told to end.
 
     Args:
         path: The config file.
         config: What it says.
-        listener: The listening socket; closed at the end, as is the next.
+        listener: The listening socket; closed at the end, as is the next. One that somebody else holds as well goes on
+            to listen, for whoever comes next.
         management: The socket that management has for itself, if it has one.
         announce: Is given what ends the server, callable from any thread.
+        tell: Is told `READY=1` and `STOPPING=1` at their time.
 
     Returns:
         The exit status: 0 after a clean end.
@@ -63,7 +66,7 @@ def serve(
         logs = setup(config.log.level, config.log.format, access=config.log.access)
         root = RootApp(path, config, os.environ, logs, management_apart=management is not None)
         further = [] if management is None else [(management, root.manage)]
-        server = Server(_uvicorn_config(root, config), root, logs, further)
+        server = Server(_uvicorn_config(root, config), root, logs, further, tell)
         if announce is not None:
             announce(server.stop)
         if management is not None:
@@ -83,15 +86,22 @@ class Server(uvicorn.Server):
         root: The app of the main listener, which owns the rest.
         logs: Closed where nothing else is.
         further: Sockets beside the main one, each with an app of its own; they live and drain with it.
+        tell: Is told where the server is in its life, in systemd's words.
     """
 
     def __init__(
-        self, config: uvicorn.Config, root: RootApp, logs: Logs, further: Sequence[tuple[socket.socket, App]] = ()
+        self,
+        config: uvicorn.Config,
+        root: RootApp,
+        logs: Logs,
+        further: Sequence[tuple[socket.socket, App]],
+        tell: Callable[[str], None],
     ) -> None:
         super().__init__(config)
         self._root = root
         self._logs = logs
         self._further = further
+        self._tell = tell
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -125,9 +135,11 @@ class Server(uvicorn.Server):
             make = partial(protocol, config, self.server_state, self.lifespan.state)
             loop = asyncio.get_running_loop()
             self.servers.append(await loop.create_server(make, sock=sock, ssl=config.ssl, backlog=BACKLOG))
+        self._tell("READY=1")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, drain, then end everything; at once when that is forced."""
+        self._tell("STOPPING=1")
         self._root.begin_shutdown()
         ending = asyncio.create_task(super().shutdown(sockets), name="shut down")
         while not ending.done() and not self.force_exit:

@@ -127,6 +127,15 @@ class Proxy:
         self._good_ends = (0, -signal.SIGTERM)  # uvicorn raises the signal again once it has served
         return self
 
+    def start_on(self, listener: socket.socket, **environ: str) -> Self:
+        """Start it on a socket that listens already, as systemd does, with more variables set."""
+        self.port, fd = listener.getsockname()[1], listener.fileno()
+        self._environ |= {**environ, "LISTEN_FDS": "1"}
+        # Who is meant is only known once it runs; bash, for other shells know no descriptors above 9.
+        become = ("bash", "-c", f'LISTEN_PID=$$ exec "$@" 3<&{fd} {fd}<&-', "bash")
+        self._spawn((*become, sys.executable, "-m", "ai_proxy", "serve", "--config", str(self.config)), fd)
+        return self
+
     def _spawn(self, command: tuple[str, ...], *fds: int) -> None:
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(

@@ -48,7 +48,9 @@ def proxy(serve_module: Serve, taken_port: int) -> Proxy:
 
 
 @pytest.mark.parametrize("service", [*CASES, "port-taken"])
-async def test_l05_says_why_to_whoever_asks_and_to_the_next_at_once(service: str, proxy: Proxy, taken_port: int) -> None:
+async def test_l05_says_why_to_whoever_asks_and_to_the_next_at_once(
+    service: str, proxy: Proxy, taken_port: int
+) -> None:
     words = CASES[service][1] if service in CASES else (f"port {taken_port} is in use",)
     failures = f'ai_proxy_start_failures_total{{service="{service}"}}'
     async with asking(proxy) as client:

@@ -61,7 +61,7 @@ def run_server(
     port: int | None = None,
     announce: Callable[[Callable[[], None]], None] | None = None,
 ) -> int:
-    """Listen, then serve until told to end.
+    """Listen, unless sockets were passed to listen on, then serve until told to end.
 
     Args:
         path: The config file.
@@ -77,18 +77,21 @@ def run_server(
         Failure: It can't listen, or another proxy of the same name lives.
     """
     from ai_proxy.cli.listener import listen  # noqa: PLC0415
+    from ai_proxy.cli.systemd import Notifier, take_sockets  # noqa: PLC0415
 
+    notifier, passed = Notifier(os.environ), take_sockets(os.environ, os.getpid())
     host = settings.server.host if host is None else host
     port = settings.server.port if port is None else port
-    listener = listen(host, port, "choose another with --host or --port")
-    address = settings.management.address
-    management = None if address is None else listen(*address, "choose another under `management`")
+    listener = passed.main or listen(host, port, "choose another with --host or --port")
+    management, address = passed.management, settings.management.address
+    if management is None and address is not None:
+        management = listen(*address, "choose another under `management`")
     # Whatever takes long to import comes after the socket listens: clients wait instead of being refused.
     from ai_proxy.control.lock import AlreadyRunning  # noqa: PLC0415
     from ai_proxy.run import serve as serve_until_told  # noqa: PLC0415
 
     try:
-        return serve_until_told(path, settings, listener, management=management, announce=announce)
+        return serve_until_told(path, settings, listener, management=management, announce=announce, tell=notifier.tell)
     except AlreadyRunning as error:
         raise Failure(str(error)) from None
 
