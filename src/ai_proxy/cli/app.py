@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ai_proxy.cli import fleet, importing, local, simulate
+from ai_proxy.cli import fleet, importing, keys, local, simulate
 from ai_proxy.cli.failure import Failure
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("serve")(local.serve)
 app.command("check")(local.check)
 app.command("schema")(local.schema)
 app.command("import")(importing.import_config)
+app.add_typer(keys.app, name="key")
 app.command("demo")(local.demo)
 app.command("pull")(local.pull)
 app.command("simulate")(simulate.simulate)

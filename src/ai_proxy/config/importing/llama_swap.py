@@ -18,7 +18,7 @@ _READ = frozenset({
 })  # fmt: skip
 _NO_COUNTERPART = ("it has no counterpart", "remove it")
 _LEFT = {
-    "apiKeys": ("keys are not checked by this version", "keep the port to yourself, or check them in front of it"),
+    "apiKeys": ("keys are kept as hashes", "pipe each into `ai-proxy key hash NAME` and add what it prints"),
     "captureBuffer": ("bodies are not kept", "remove it"),
     "includeAliasesInList": ("/v1/models lists every name of a service that is not unlisted", "remove it"),
     "logRequests": ("one line a request is logged unless log.access is false", "write log: {access: false}"),
