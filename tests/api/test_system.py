@@ -87,6 +87,7 @@ async def test_requests_in_the_house_are_listed_and_can_be_cancelled(house: Hous
 
     assert [(it["id"], it["service"], it["state"]) for it in shown] == [("for-a", "a", "running")]
     assert shown[0]["age_s"] >= 0
+    assert shown[0]["key"] is None
     assert (answer.status_code, answer.content, cancelled) == (204, b"", ["a"])
     grant.close()
 

@@ -31,6 +31,7 @@ async def list_requests(plane: PlaneDep, context: ContextDep) -> list[RequestOut
             service=request.service,
             state="running" if granted else "waiting",
             age_s=max(0.0, now - request.since),
+            key=request.key,
         )
         for request, granted in plane.scheduler.requests()
     ]

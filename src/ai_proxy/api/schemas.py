@@ -112,6 +112,7 @@ class RequestOut(Wire):
     service: str = Field(description="Where it was routed to.", examples=["chat"])
     state: Literal["waiting", "running"] = Field(description="Whether it has its grant.", examples=["running"])
     age_s: float = Field(description="Since it arrived, in seconds.", examples=[1.7])
+    key: str | None = Field(description="Name of its key; null where none was needed.", examples=["backend"])
 
 
 class ReloadOut(Wire):
