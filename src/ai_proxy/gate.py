@@ -56,6 +56,14 @@ class Grant(Protocol):
         """For how long its replica was being started, or woken up, while the request waited; in seconds."""
         ...
 
+    def renew(self) -> bool:
+        """Take the right again after it was given back, on the same replica and past any limit.
+
+        Returns:
+            Whether it is open now; not on a replica that takes nothing new, or is gone.
+        """
+        ...
+
     def close(self) -> None:
         """Give the right back. Synchronous, idempotent, never raises."""
         ...

@@ -45,6 +45,7 @@ from ai_proxy.scheduler.terms import ledger_of, settings_of
 from ai_proxy.services.machine import State
 from ai_proxy.services.probe import Probe
 from ai_proxy.transport.limits import Limits
+from ai_proxy.transport.origin import Origin
 from ai_proxy.transport.pool import Pool
 
 MODEL_STATES = {
@@ -105,7 +106,7 @@ class System:
             self.bus,
             clock=self.clock,
             wall_clock=time.time,
-            on_gone=self.pool.drop,
+            on_gone=self._on_gone,
             quiet=self.pool.quiet_s,
         )
         self.learned = Learned(self._state_dir / FILE_NAME)
@@ -226,6 +227,9 @@ class System:
 
     def _model_state(self, service: str) -> str:
         return MODEL_STATES[self.plane.state_of(service)]
+
+    def _on_gone(self, origin: Origin) -> None:
+        self.proxy.drop(origin)
 
     def _on_config(self, config: Config) -> None:
         self.metrics.configure(config.services)

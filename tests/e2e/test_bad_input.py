@@ -81,13 +81,13 @@ CASES = {
         kind=FORM,
     ),
     "a compressed body": Case(415, "encoding_not_supported", "plain", b"\x1f\x8b", fields=(b"Content-Encoding: gzip",)),
-    "an upgrade": Case(
+    "an upgrade to HTTP/2": Case(
         501,
         "upgrade_not_supported",
         "upgrade",
         method=b"GET",
         target=b"/services/chat/ws",
-        fields=(b"Connection: Upgrade", b"Upgrade: websocket"),
+        fields=(b"Connection: Upgrade", b"Upgrade: h2c"),
     ),
 }
 

@@ -19,6 +19,13 @@ class FakeGrant:
     start_s: float = 0.0
     closed: bool = False
 
+    def renew(self) -> bool:
+        if self.closed and self.gate.ready.get(self.request.service) == self.origin:
+            self.closed = False
+            self.gate.open.append(self)
+            self.gate.renewed += 1
+        return not self.closed
+
     def close(self) -> None:
         if not self.closed:
             self.closed = True
@@ -35,6 +42,7 @@ class FakeGate:
         base_paths: What goes before the paths of a service.
         open: Grants that were given and not closed.
         granted: How many were given.
+        renewed: How many were taken again.
         asked: What the last request asked for.
         start_s: How long replicas are said to have taken to start.
         waiting: Requests that wait; of each, what `serve` or `fail` sets.
@@ -46,6 +54,7 @@ class FakeGate:
     base_paths: dict[str, bytes] = field(default_factory=dict)
     open: list[FakeGrant] = field(default_factory=list)
     granted: int = 0
+    renewed: int = 0
     asked: RequestInfo | None = None
     start_s: float = 0.0
     waiting: dict[str, asyncio.Future[Origin]] = field(default_factory=dict)

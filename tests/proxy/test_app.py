@@ -257,7 +257,6 @@ def dead_origin() -> Origin:
         (post("/v1/audio/transcriptions", b"junk", type="multipart/form-data"), 400, "malformed_request"),
         (post("/v1/audio/transcriptions", b"junk", type="multipart/form-data; boundary=B"), 400, "malformed_request"),
         (post("/v1/chat/completions", b"\x1f\x8b", "Content-Encoding: gzip"), 415, "encoding_not_supported"),
-        (get("/files/a", "Upgrade: websocket"), 501, "upgrade_not_supported"),
         (get("*"), 400, "malformed_request"),
     ],
 )
@@ -278,13 +277,6 @@ async def test_an_unknown_model_is_told_the_nearest_names() -> None:
         answer = await client.ask(chat("chta"))
 
     assert "chat" in json.loads(answer.body)["error"]["message"]
-
-
-async def test_a_websocket_upgrade_is_a_501() -> None:
-    async with Upstream() as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
-        answer = await client.ask(get("/files/a", "Connection: Upgrade", "Upgrade: websocket"))
-        assert (answer.status, answer.header(b"connection")) == (501, b"close")
-        assert await client.rest() == b""
 
 
 async def test_a_body_over_the_limit_is_a_413_before_it_is_read() -> None:

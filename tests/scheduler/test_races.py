@@ -28,7 +28,7 @@ CAUSES: dict[str, Callable[[House], object]] = {
 }
 """Why `a` has to leave."""
 
-DEEDS = ("ask", "admit", "close", "cancel")
+DEEDS = ("ask", "admit", "close", "renew", "cancel")
 plans = st.lists(st.tuples(st.integers(0, 60), st.sampled_from(DEEDS)), max_size=8)
 
 
@@ -44,6 +44,7 @@ class Clients:
         self.plan = sorted(plan, reverse=True)
         self.held = []
         self.waiting = []
+        self.attached: OpenGrant | None = None
 
     def act(self, step: int) -> None:
         while self.plan and self.began + self.plan[-1][0] <= step:
@@ -56,7 +57,12 @@ class Clients:
             case "admit":
                 self.waiting.append(self.house.later("a"))
             case "close" if self.held:
-                self.held.pop(0).close()
+                self.attached = self.held.pop(0)
+                self.attached.close()
+            case "renew" if self.attached is not None and self.attached.renew():
+                assert self.attached.origin not in self.house.gone
+                self.held.append(self.attached)
+                self.attached = None
             case "cancel" if self.waiting:
                 self.waiting[-1].cancel()
 

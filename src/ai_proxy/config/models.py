@@ -81,6 +81,12 @@ class Timeouts(Section):
         600, description="From the request to the answer's first byte, in seconds.", examples=[600]
     )
     idle_s: PositiveFloat = Field(300, description="Between two reads of the answer, in seconds.", examples=[300])
+    upgrade_idle_s: PositiveFloat = Field(
+        30,
+        description="A WebSocket without a message for so long, in seconds, no longer keeps its replica from making "
+        "room; it stays open until then.",
+        examples=[30],
+    )
 
 
 class Limits(Section):
@@ -204,12 +210,6 @@ class ServiceConfig(ContainerKeys):
     resources: ResourceRequirements = Field(ResourceRequirements(), description="What it needs of the machine.")
     health: Health = Field(Health(), description="When it counts as ready.")
     timeouts: Timeouts = Field(Timeouts(), description="Deadlines of one exchange.")
-    limits: Limits = Field(Limits(), description="How much it takes at once.")
-    idle_timeout_s: IdleTimeout | None = Field(
-        None,
-        description="Stopped after this long without a request, in seconds; null: only when its room is needed.",
-        examples=[1800],
-    )
     on_disconnect: OnDisconnect = Field(
         OnDisconnect.CANCEL,
         description="When a client leaves: cancel closes the connection to the engine; drain reads its answer to the "
@@ -221,6 +221,12 @@ class ServiceConfig(ContainerKeys):
         description="When a client closes its sending side after its request: end takes it to have left; keep answers "
         "it all the same, and learns of one that did leave only by a reset.",
         examples=["end"],
+    )
+    limits: Limits = Field(Limits(), description="How much it takes at once.")
+    idle_timeout_s: IdleTimeout | None = Field(
+        None,
+        description="Stopped after this long without a request, in seconds; null: only when its room is needed.",
+        examples=[1800],
     )
     preload: bool = Field(False, description="Started when the proxy starts.", examples=[True])
     pinned: bool = Field(False, description="Never evicted, never stopped for being idle.", examples=[True])

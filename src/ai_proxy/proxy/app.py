@@ -16,7 +16,7 @@ from loguru import logger
 
 from ai_proxy.config.models import Config
 from ai_proxy.config.sharing import Affinity
-from ai_proxy.errors import Draining, MalformedRequest, ProxyError, UpgradeNotSupported
+from ai_proxy.errors import Draining, MalformedRequest, ProxyError
 from ai_proxy.gate import Gate, Grant, RequestInfo
 from ai_proxy.logging import Access
 from ai_proxy.metrics import Ending, Metrics
@@ -31,13 +31,14 @@ from ai_proxy.proxy.models import States, model_list, one_model
 from ai_proxy.proxy.replies import reply, sse_event
 from ai_proxy.proxy.request import Request, Send
 from ai_proxy.proxy.settings import ProxySettings
+from ai_proxy.proxy.upgrade import Upgrades, asked_upgrade
 from ai_proxy.proxy.wishes import PREFIX_BYTES, max_wait_s, may_swap, prefix_of, session_of
 from ai_proxy.routing.base_path import join_path
 from ai_proxy.routing.endpoints import ByModel, dialect_of, streams_events
 from ai_proxy.routing.extract import model_in_query, rename_in_query
 from ai_proxy.routing.names import Target
 from ai_proxy.routing.table import ListModels, Redirect, Route, RouteTable, ShowModel
-from ai_proxy.transport.pool import Pool
+from ai_proxy.transport.pool import Origin, Pool
 
 _JSON: Final = (b"content-type", b"application/json")
 _ALLOW: Final = (b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
@@ -79,6 +80,7 @@ class ProxyApp:
         self._waiting_for = waiting_for
         self._clock = clock
         self._books = Books(metrics, access, clock=clock)
+        self._upgrades = Upgrades()
         self._peer_lines = lru_cache(_PEERS_KEPT)(peer_lines)
         self._id_prefix = secrets.token_hex(6)
         self._ids = count(1)
@@ -95,6 +97,11 @@ class ProxyApp:
         self._settings = ProxySettings(config, table)
         self._auth.configure(config.keys)
         self._budget.total = self._settings.max_buffered_bytes
+
+    def drop(self, origin: Origin) -> None:
+        """Let go of a replica that leaves: nothing new is sent there, and what is upgraded ends."""
+        self._pool.drop(origin)
+        self._upgrades.leave(origin)
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -130,15 +137,15 @@ class ProxyApp:
         3. Else by the model that the request names, replaced if the service maps it.
         """
         settings, scope, fields = self._settings, request.scope, request.fields
+        if settings.trusted is not None and scope["client"]:
+            request.way = settings.trusted.way(scope["client"][0], scope["scheme"], request.raw_fields)
         if b"upgrade" in fields:
-            raise UpgradeNotSupported("no protocol upgrade is offered here; ask without the field `Upgrade`")
+            request.upgrade = asked_upgrade(request)
         if request.path == b"*":
             if scope["method"] != "OPTIONS":
                 raise MalformedRequest("only OPTIONS may ask for `*`")
             await self._reply(request, 204, [_ALLOW])
             return
-        if settings.trusted is not None and scope["client"]:
-            request.way = settings.trusted.way(scope["client"][0], scope["scheme"], request.raw_fields)
         query: bytes = scope["query_string"]
         if self._auth.is_on:
             request.holder, request.withheld = self._auth.enter(fields, scope["headers"], request.since)
@@ -211,6 +218,7 @@ class ProxyApp:
                 content_length=outgoing.length,
                 setting=of_service.setting,
                 withheld=frozenset() if of_service.forward_key else request.withheld,
+                upgrade=request.upgrade,
             )
             exchange = await send(self._pool, grant.origin, head, request, of_service, body=outgoing.content)
             # Sent: a long answer must not keep its question in memory, nor others waiting for that room.
@@ -219,7 +227,10 @@ class ProxyApp:
             try:
                 request.attach(exchange)
                 request.ttfb_s = self._clock() - request.since
-                await relay(exchange, request, of_service)
+                if exchange.status == 101:
+                    await self._upgrades.serve(exchange, request, grant, of_service)
+                else:
+                    await relay(exchange, request, of_service)
             finally:
                 exchange.close()
         finally:

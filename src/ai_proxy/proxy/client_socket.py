@@ -90,7 +90,7 @@ class ClientSocket(HttpToolsProtocol):
         """Read no more; a client that leaves is noticed all the same."""
         if not self.flow.read_paused and not self.transport.is_closing():
             self.flow.pause_reading()
-            self._hangups.watch(self._fd, self._give_up, half_close=self._is_raw)
+            self._hangups.watch(self._fd, self._hung_up, half_close=self._is_raw)
 
     def resume_body(self) -> None:
         """Read on."""
@@ -133,6 +133,10 @@ class ClientSocket(HttpToolsProtocol):
     def _expired(self) -> None:
         """Hear that the deadline for what the client should do has passed."""
         raise NotImplementedError
+
+    def _hung_up(self) -> None:
+        """The client closed its side, or all of it, while it was not read."""
+        self._give_up()
 
     def _give_up(self) -> None:
         """The client left while it was not read, or takes nothing any more."""

@@ -42,9 +42,12 @@ class Line(Protocol):
     def answered(self) -> None:
         """Hear that the response is complete."""
 
-    def leave_http(self, shut_down: Callable[[], None]) -> RawSocket:
-        """Give the socket away; `shut_down` is called, perhaps often, while the server ends."""
+    def leave_http(self) -> RawSocket:
+        """Give the socket away."""
         ...
+
+    def on_shutdown(self, callback: Callable[[], None]) -> None:
+        """Call this, perhaps often, while the server ends."""
 
     def break_off(self, *, reset: bool) -> None:
         """End the connection in the middle of a response; by a reset if an ordinary end would look complete."""
@@ -60,13 +63,14 @@ class Cycle:
         response_started: The response's head was written.
         response_complete: The whole response was written.
         disconnected: The client is gone.
+        ends_at_half_close: A client that sends no more is taken to be gone.
         waiting_for_body: The app waits for the client to send on.
     """
 
     __slots__ = (
         "_body_given", "_buffer_bytes", "_chunks", "_expects_continue", "_fault", "_framing", "_head", "_held", "_left",
-        "_line", "_on_disconnect", "_trailers", "_waiter", "body_complete", "disconnected", "keep_alive",
-        "response_complete", "response_started", "scope", "waiting_for_body",
+        "_line", "_on_disconnect", "_trailers", "_waiter", "body_complete", "disconnected", "ends_at_half_close",
+        "keep_alive", "response_complete", "response_started", "scope", "waiting_for_body",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +88,7 @@ class Cycle:
         # Until it is replaced by what the exchange brings
         self.keep_alive = keep_alive
         self.disconnected = False
+        self.ends_at_half_close = True
         self._on_disconnect: Callable[[], None] | None = None
         # The request's body
         self.body_complete = False
@@ -153,19 +158,26 @@ class Cycle:
         }
 
     def offer_upgrade(self) -> None:
-        """Let the app answer with 101: `ai_proxy.upgrade`."""
+        """Let the app answer with 101: `ai_proxy.upgrade`, and hear of the server's end: `ai_proxy.shutdown`."""
         self.scope["extensions"]["ai_proxy.upgrade"] = self._upgrade
+        self.scope["extensions"]["ai_proxy.shutdown"] = self._line.on_shutdown
 
-    def _upgrade(self, fields: Fields, shut_down: Callable[[], None]) -> RawSocket:
+    def _upgrade(self, fields: Fields) -> RawSocket:
         """Answer with 101, and give up the socket; what becomes of it is no longer told here."""
         self._line.transport.write(switching_head(fields))
         self.response_started = self.response_complete = True
         self._on_disconnect = None
-        return self._line.leave_http(shut_down)
+        return self._line.leave_http()
 
-    def on_disconnect(self, callback: Callable[[], None] | None) -> None:
-        """Call `callback` in the same step in which the client is seen to be gone; None: no longer."""
+    def on_disconnect(self, callback: Callable[[], None] | None, *, half_close: bool = True) -> None:
+        """Call `callback` in the same step in which the client is seen to be gone; None: no longer.
+
+        Args:
+            callback: What to call.
+            half_close: A client that sends no more, after its whole request, is gone too; else it is answered.
+        """
         self._on_disconnect = callback
+        self.ends_at_half_close = half_close
         if self.disconnected and callback is not None:
             callback()
 

@@ -49,7 +49,13 @@ async def send(
     for attempt in (1, 2):
         try:
             return await pool.send(
-                origin, head.data, body, method=method, timeouts=settings.timeouts, chunked=head.chunked
+                origin,
+                head.data,
+                body,
+                method=method,
+                timeouts=settings.timeouts,
+                chunked=head.chunked,
+                upgrade=request.upgrade,
             )
         except ConnectFailed as error:
             if attempt == 2:

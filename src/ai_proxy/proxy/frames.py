@@ -11,7 +11,7 @@ _CLOSE: Final = 0x08
 _OPCODE: Final = 0x0F
 _MASKED: Final = 0x80
 _LENGTH: Final = 0x7F
-_LENGTH_SIZES: Final = {126: 2, 127: 8}
+_EXTENDED: Final = 126
 _NO_MASK: Final = bytes(4)  # leaves what it is applied to as it is
 _MAX_CONTROL_BYTES: Final = 125
 
@@ -36,7 +36,7 @@ class FrameScanner:
 
     def __init__(self) -> None:
         self.closed = False
-        # Of the frame that is open: its head as far as it came, the bytes of payload to come, and its kind
+        # Of the frame that is open: its head while it is not whole, then the bytes of payload to come, and its kind
         self._head = b""
         self._left = 0
         self._message = False
@@ -52,36 +52,38 @@ class FrameScanner:
 
     def feed(self, data: bytes) -> bool:
         """Take bytes; say whether any of them are a message's, and not a ping's, a pong's or a close frame's."""
-        at, size, message = 0, len(data), False
-        while at < size:
-            at = self._step(data, at)
-            message = message or self._message
+        at, message = self._left, self._left > 0 and self._message
+        if self._head:
+            data, self._head = self._head + data, b""
+        end = len(data)
+        while at < end:
+            first = data[at]
+            if not first & _CONTROL:
+                message = self._message = True
+            else:
+                self._message = False
+                self.closed = self.closed or first & _OPCODE == _CLOSE
+            size = _frame_size(data, at)
+            if not size:
+                self._head = data[at:]
+                at = end
+            at += size
+        self._left = at - end
         return message
 
     def rest_of_frame(self, data: bytes) -> int:
         """Take bytes only up to the end of the frame that is open; say how many these are."""
-        at, size = 0, len(data)
-        while at < size and not self.at_boundary:
-            at = self._step(data, at)
-        return at
-
-    def _step(self, data: bytes, at: int) -> int:
-        """Take a piece of payload, or of a head; return where it ends."""
-        if self._left:
-            taken = min(self._left, len(data) - at)
-            self._left -= taken
-            return at + taken
         head = self._head
-        if not head:
-            opcode = data[at] & _OPCODE
-            self._message = not opcode & _CONTROL
-            self.closed = self.closed or opcode == _CLOSE
-        missing = _head_size(head) - len(head)
-        piece = data[at : at + missing]
-        self._head = head = head + piece
-        if len(head) >= 2 and len(head) == _head_size(head):
-            self._left, self._head = _payload_size(head), b""
-        return at + len(piece)
+        if head:
+            whole = head + data
+            size = _frame_size(whole, 0)
+            if not size:
+                self._head = whole
+                return len(data)
+            self._head, self._left = b"", size - len(head)
+        taken = min(self._left, len(data))
+        self._left -= taken
+        return taken
 
 
 def close_frame(code: int, reason: str = "", *, masked: bool = False) -> bytes:
@@ -102,14 +104,16 @@ def close_frame(code: int, reason: str = "", *, masked: bool = False) -> bytes:
     return bytes((0x80 | _CLOSE, len(payload))) + payload
 
 
-def _head_size(head: bytes) -> int:
-    if len(head) < 2:
-        return 2
-    second = head[1]
-    return 2 + _LENGTH_SIZES.get(second & _LENGTH, 0) + (4 if second & _MASKED else 0)
-
-
-def _payload_size(head: bytes) -> int:
-    length = head[1] & _LENGTH
-    size = _LENGTH_SIZES.get(length)
-    return length if size is None else int.from_bytes(head[2 : 2 + size])
+def _frame_size(data: bytes, at: int) -> int:
+    """The size of the frame that begins at a place, head included; 0 if that much of its head is not there."""
+    start = at + 2
+    if start > len(data):
+        return 0
+    second = data[at + 1]
+    length = second & _LENGTH
+    if length >= _EXTENDED:
+        end = start + (2 if length == _EXTENDED else 8)
+        length, start = int.from_bytes(data[start:end]), end
+    if second & _MASKED:
+        start += 4
+    return start - at + length if start <= len(data) else 0

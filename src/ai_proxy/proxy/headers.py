@@ -22,6 +22,7 @@ _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _OWN_PREFIX: Final = b"x-ai-proxy-"
 _FORWARDED_PREFIX: Final = b"x-forwarded-"
 _VIA: Final = "1.1 ai-proxy"
+_LENGTH_DIGITS: Final = 18  # more would not fit the 63 bits in which engines count
 _PEER_BREAKS: Final = 3  # inside what `peer_lines` writes
 
 
@@ -190,6 +191,7 @@ def outbound(
     content_length: int | None = None,
     setting: SetFields = _SET_NOTHING,
     withheld: frozenset[bytes] = frozenset(),
+    upgrade: bytes = b"",
 ) -> RequestHead:
     r"""Write the head of the upstream request.
 
@@ -199,12 +201,13 @@ def outbound(
         fields: The client's fields, raw, Host among them.
         peer: What `peer_lines` wrote for this client.
         request_id: Id that the engine is told.
-        host: Host to name; None: the client's own, which engines that check origins compare with `Origin`.
         asked_host: The Host that the client asked for, where a proxy in front knows better than its request.
+        host: Host to name; None: the client's own, which engines that check origins compare with `Origin`.
         content_length: Length of a body that is not the client's bytes any more, or was chunked and is now held
             whole; None: the framing stays the client's.
         setting: Fields that the service sets.
         withheld: Names of the client's fields that the engine is not to see, in lower case.
+        upgrade: Protocols to ask the engine for.
 
     Raises:
         MalformedRequest: A name, a value or the framing that no engine may see.
@@ -224,6 +227,8 @@ def outbound(
     lines = [b"%b %b HTTP/1.1" % (method, target), *map(b": ".join, kept)]
     if b"host" not in setting.names:
         lines.append(b"Host: %b" % (host or client_host or b""))
+    if upgrade:
+        lines += b"Connection: Upgrade", b"Upgrade: %b" % upgrade
     if client_host is None:
         lines.append(peer)
     else:
@@ -256,7 +261,7 @@ def _sort(
             listed |= _listed(value)
         elif fate is _Fate.HOST and host is None and b'"' not in value and b"\\" not in value:
             host = value
-        elif fate is _Fate.LENGTH and length is None and value.isdigit():
+        elif fate is _Fate.LENGTH and length is None and value.isdigit() and len(value) <= _LENGTH_DIGITS:
             length = field
         elif fate is _Fate.CODING and coding is None and value.lower() == b"chunked":
             coding = field

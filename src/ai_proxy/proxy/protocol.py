@@ -24,6 +24,7 @@ from ai_proxy.errors import (
     MethodNotAllowed,
     ProxyError,
     TargetTooLong,
+    UpgradeNotSupported,
 )
 from ai_proxy.proxy.client_socket import ClientSocket
 from ai_proxy.proxy.cycle import Cycle
@@ -49,6 +50,7 @@ class ProxyProtocol(ClientSocket):
         self._refused: ProxyError | None = None
         self._rest_s = self.limits.keep_alive_s
         self._is_last_call = False
+        self._half_closed = False
 
         # Where a request asks for another protocol: what came after it, and once it is spoken, what ends that
         self._early: bytes | None = None
@@ -164,7 +166,8 @@ class ProxyProtocol(ClientSocket):
             "server": self.server,
             "state": self.app_state.copy(),
         }
-        upgrade = parser.should_upgrade()
+        if upgrade := parser.should_upgrade():
+            self._check_upgrade(fields)
         cycle = Cycle(
             self,
             scope,
@@ -229,16 +232,19 @@ class ProxyProtocol(ClientSocket):
             elif not self._in_head:
                 self._deadline.set(self._rest_s)
 
-    def leave_http(self, shut_down: Callable[[], None]) -> RawSocket:
+    def leave_http(self) -> RawSocket:
         """Give the socket away; from now on this only keeps it listed, and hears of its end."""
         self.server_state.total_requests += 1
         self._is_raw = True
-        self._shut_down = shut_down
         self._deadline.cancel()
         self._stall.cancel()
         self._hangups.forget(self._fd)
         early, self._early = self._early or b"", None
-        return RawSocket(self.transport, early, self.flow.write_paused, self.pause_body, self.resume_body)
+        return RawSocket(self.transport, early, self.pause_body, self.resume_body)
+
+    def on_shutdown(self, callback: Callable[[], None]) -> None:
+        """Call this while the server ends, in place of what ends a connection that carries HTTP."""
+        self._shut_down = callback
 
     # Requests that can be answered
 
@@ -247,8 +253,15 @@ class ProxyProtocol(ClientSocket):
         task = self.loop.create_task(cycle.run(self.app))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+        if self._half_closed:
+            self.loop.call_soon(self._judge_half_close)
 
     # Requests that can't
+
+    def _check_upgrade(self, fields: dict[bytes, bytes]) -> None:
+        """The parser takes a body for what follows the upgrade."""
+        if b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0":
+            raise UpgradeNotSupported("a request with a body can't ask for another protocol")
 
     def _set_host(self, authority: bytes, headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes]) -> None:
         """An absolute-form target decides whom the request is for, whatever its Host says."""
@@ -325,6 +338,38 @@ class ProxyProtocol(ClientSocket):
         self._hang_up()
 
     # Ends
+
+    @override
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # as in asyncio; the base never stays open
+        reading = self._reading
+        answering = self._cycle is not None and not self._cycle.response_complete
+        if not answering or self._in_head or reading is None or not reading.body_complete or self._deaf:
+            super().eof_received()
+            return None
+        # Whether that is the end depends on the service, which the app finds in its first step.
+        reading.keep_alive = False
+        self._half_closed = True
+        self.loop.call_soon(self._judge_half_close)
+        # TLS has no half of an end.
+        return self.transport.can_write_eof()
+
+    def _judge_half_close(self) -> None:
+        cycle = self._cycle
+        if cycle is None or cycle.response_complete or self.transport.is_closing():
+            return
+        if cycle.ends_at_half_close:
+            self._lose_client()
+            self._close()
+        else:
+            self._hangups.watch(self._fd, self._give_up, half_close=True)
+
+    @override
+    def _hung_up(self) -> None:
+        cycle = self._cycle
+        if cycle is None or cycle.response_complete or cycle.ends_at_half_close:
+            self._give_up()
+        else:
+            self._hangups.watch(self._fd, self._give_up, half_close=True)
 
     @override
     def _lose_client(self) -> None:

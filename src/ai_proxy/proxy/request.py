@@ -131,6 +131,10 @@ class Request:
         raw: Fields = self._extensions.get("ai_proxy.headers") or self.scope["headers"]
         return raw
 
+    def extension(self, name: str) -> Any:
+        """What the server offers beyond ASGI under this name; None if it does not."""
+        return self._extensions.get(name)
+
     @property
     def takes_trailers(self) -> bool:
         """Whether the client's server passes trailer fields on."""
@@ -164,16 +168,16 @@ class Request:
         """Close this exchange in the step in which the request ends early."""
         self.exchange = exchange
 
-    def quieten(self) -> None:
-        """Stop its heartbeats, if it has any."""
-        if self.heartbeat is not None:
-            self.heartbeat.stop()
     def outlive_half_close(self) -> None:
         """Take a client that sends no more for one that still listens, where the server can tell."""
         on_disconnect = self._extensions.get("ai_proxy.disconnect")
         if on_disconnect is not None:
             on_disconnect(self._client_gone, half_close=False)
 
+    def quieten(self) -> None:
+        """Stop its heartbeats, if it has any."""
+        if self.heartbeat is not None:
+            self.heartbeat.stop()
 
     def cancel(self) -> None:
         """End it now: the client's connection and the engine's are closed."""
@@ -202,13 +206,13 @@ class Request:
         self.body.close()
         self.quieten()
         self._task = None
+        if self._took is not None:
+            self.ending = Ending.CLIENT_GONE
+            self.status, self.sent = self._took
         if self._inbox is not None:
             await self._inbox.aclose()
 
     def _pass_on(self, data: bytes) -> bool:
-        if self._took is not None:
-            self.ending = Ending.CLIENT_GONE
-            self.status, self.sent = self._took
         assert self._push is not None  # noqa: S101 (else there is no sink)
         self.sent += len(data)
         self.last = data

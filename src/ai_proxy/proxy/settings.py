@@ -25,6 +25,7 @@ class ServiceSettings:
     Attributes:
         label: Its id as a header value.
         timeouts: Deadlines of an exchange with it.
+        upgrade_idle_s: An upgraded connection without a message for so long keeps no replica busy.
         setting: Fields set on every request to it.
         host: Host that it is asked by; None: the client's. A service that runs elsewhere gets its own, or it could
             not tell its sites apart; one of ours gets the client's, which it may compare with `Origin`.
@@ -36,6 +37,7 @@ class ServiceSettings:
 
     label: bytes
     timeouts: Timeouts
+    upgrade_idle_s: float
     setting: SetFields
     host: bytes | None
     forward_key: bool
@@ -50,6 +52,7 @@ class ServiceSettings:
         return cls(
             label=service.encode(),
             timeouts=Timeouts(connect_s=limits.connect_s, first_byte_s=limits.first_byte_s, idle_s=limits.idle_s),
+            upgrade_idle_s=limits.upgrade_idle_s,
             setting=SetFields.of(config.headers),
             host=None if config.url is None else urlsplit(config.url).netloc.encode(),
             forward_key=config.forward_key,
@@ -69,10 +72,10 @@ class ProxySettings:
     Attributes:
         table: The routes.
         services: Settings of each service.
+        trusted: The proxies in front whose word counts; None: nobody's.
         max_model_body_bytes: Largest body that is read to find its model.
         max_buffered_bytes: All such bodies together.
         heartbeat_s: How long a stream waits in silence; 0: for ever.
-        trusted: The proxies in front whose word counts; None: nobody's.
 
     Args:
         config: A config whose references were checked.
@@ -82,11 +85,11 @@ class ProxySettings:
     def __init__(self, config: Config, table: RouteTable) -> None:
         self.table = table
         self.services = {service: ServiceSettings.of(service, config.services[service]) for service in config.services}
+        trusted = config.server.trusted_proxies
+        self.trusted = TrustedProxies(trusted) if trusted else None
         self.max_model_body_bytes = config.server.max_model_body_mb * _MIB
         self.max_buffered_bytes = config.server.max_buffered_mb * _MIB
         self.heartbeat_s = config.server.heartbeat_after_s
-        trusted = config.server.trusted_proxies
-        self.trusted = TrustedProxies(trusted) if trusted else None
 
     def __repr__(self) -> str:
         return f"<ProxySettings of {self.table!r}>"

@@ -19,7 +19,7 @@ from ai_proxy.scheduler import core
 from ai_proxy.scheduler import messages as do
 from ai_proxy.scheduler.balance import choose
 from ai_proxy.scheduler.figures import Figures
-from ai_proxy.scheduler.grants import Grants, OpenGrant
+from ai_proxy.scheduler.grants import USE_GAP_S, Grants, OpenGrant
 from ai_proxy.scheduler.lines import Waiter
 from ai_proxy.scheduler.measured import Measured
 from ai_proxy.scheduler.place import consider
@@ -30,9 +30,6 @@ from ai_proxy.services import machine
 from ai_proxy.services.owner import Leftovers
 from ai_proxy.services.service import Service
 from ai_proxy.transport.origin import Origin
-
-USE_GAP_S = 1.0
-"""Requests closer to each other than this are one use of a service: what counts is when it is needed again."""
 
 
 class Scheduler:
@@ -72,7 +69,7 @@ class Scheduler:
 
         self._waiter_ids = count(1)
         self._waiting: dict[int, tuple[asyncio.Future[OpenGrant], RequestInfo]] = {}
-        self._grants = Grants(self._closed)
+        self._grants = Grants(self._closed, state, clock)
         self._settling: dict[str, list[asyncio.Future[None]]] = {}
 
         self._inbox: deque[do.Event] = deque()

@@ -309,9 +309,7 @@ class Connection(asyncio.Protocol):
         self._deadline.cancel()
         transport = self._transport
         transport.pause_reading()
-        return RawSocket(
-            transport, early, self._write_paused, transport.pause_reading, transport.resume_reading, self._count
-        )
+        return RawSocket(transport, early, transport.pause_reading, transport.resume_reading, self._count)
 
     def _count(self) -> None:
         self.reads += 1

@@ -14,7 +14,6 @@ class RawSocket(NamedTuple):
     Attributes:
         transport: It; its present protocol still wants to hear of its end.
         early: What came after the last byte of HTTP.
-        write_paused: It takes no more bytes for now.
         pause: Reads no more.
         resume: Reads on.
         on_read: Wants to hear of each read.
@@ -22,7 +21,6 @@ class RawSocket(NamedTuple):
 
     transport: asyncio.Transport
     early: bytes
-    write_paused: bool
     pause: Callable[[], None]
     resume: Callable[[], None]
     on_read: Callable[[], None] | None = None
