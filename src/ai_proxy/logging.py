@@ -64,6 +64,7 @@ class Access(NamedTuple):
         ending: Why it ended: `done`, or the reason that cut it short.
         beats: Comments that its client was sent while it waited, after an early 200.
         key: Name of the key that it came with, or "".
+        received_bytes: Bytes of its own body, as far as they came.
     """
 
     at: float
@@ -81,6 +82,7 @@ class Access(NamedTuple):
     ending: str
     beats: int = 0
     key: str = ""
+    received_bytes: int = 0
 
 
 def access_line(entry: Access) -> str:
@@ -97,13 +99,13 @@ def access_line(entry: Access) -> str:
         end=done client=127.0.0.1:5000 model="gpt-4o-mini"
     """
     at, method, target, status, request_id, service, model, client, sent, total_s, queue_s, ttfb_s, *last = entry
-    ending, beats, key = last
+    ending, beats, key, received = last
     level = "INFO   " if status < 500 else "WARNING"
     ttfb = f"{ttfb_s * 1e3:.1f}ms" if ttfb_s is not None else "-"
     return (
         f"{_stamp(at)} | {level}  | access | {_plain(request_id)} | {service} | {method} {_path(target)} {status} "
-        f"{sent}B {total_s * 1e3:.1f}ms queue={queue_s * 1e3:.1f}ms ttfb={ttfb} end={ending} "
-        f"{f'beats={beats} ' if beats else ''}{f'key={key} ' if key else ''}client={client} "
+        f"{sent}B {f'in={received}B ' if received else ''}{total_s * 1e3:.1f}ms queue={queue_s * 1e3:.1f}ms "
+        f"ttfb={ttfb} end={ending} {f'beats={beats} ' if beats else ''}{f'key={key} ' if key else ''}client={client} "
         f'model="{_plain(model)}"\n'
     )
 

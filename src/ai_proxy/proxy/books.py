@@ -81,5 +81,6 @@ class Books:
                 ending,
                 request.beats,
                 request.holder.name if request.holder is not None else "",
+                request.body.received,
             )
         )

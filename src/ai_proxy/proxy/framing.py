@@ -11,7 +11,12 @@ _PHRASES: Final = {status.value: status.phrase.encode("ascii") for status in HTT
 _STATUS_LINES: Final = {code: b"HTTP/1.1 %d %b" % (code, _PHRASES.get(code, b"")) for code in range(200, 600)}
 _OURS: Final = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 _OUR_LENGTHS: Final = frozenset(map(len, _OURS))
-_FORBIDDEN_TRAILERS: Final = _OURS | {b"host", b"content-encoding", b"content-type", b"content-range", b"trailer"}
+# What says how a message is framed, routed, cached or believed is only so in its head (RFC 9110, 6.5.1).
+_FORBIDDEN_TRAILERS: Final = _OURS | frozenset(
+    b"age cache-control content-encoding content-range content-type date expires host keep-alive location "
+    b"proxy-authenticate proxy-authorization proxy-connection retry-after set-cookie te trailer upgrade vary "
+    b"www-authenticate".split()
+)
 _BODILESS: Final = frozenset({204, 304})
 _line: Final = b": ".join
 

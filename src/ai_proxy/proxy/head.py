@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ai_proxy.errors import MalformedRequest
 
-_AUTHORITY = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_AUTHORITY = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _SCHEMES = frozenset({b"http", b"https"})
 
 

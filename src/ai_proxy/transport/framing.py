@@ -11,6 +11,8 @@ from ai_proxy.transport.errors import ProtocolError
 
 type Headers = list[tuple[bytes, bytes]]
 
+_OWS = b" \t"
+
 
 class Framing(Enum):
     """How the end of a body is found."""
@@ -60,7 +62,7 @@ def frame(
                 raise ProtocolError("two Content-Length fields")
             length = _content_length(value)
         elif size == 17 and name.lower() == b"transfer-encoding":
-            if chunked or http10 or value.lower() != b"chunked":
+            if chunked or http10 or value.strip(_OWS).lower() != b"chunked":
                 raise ProtocolError("Transfer-Encoding is not exactly one `chunked`")
             chunked = True
         elif size == 10 and name.lower() == b"connection":
@@ -79,7 +81,8 @@ def frame(
 
 
 def _content_length(value: bytes) -> int:
-    # `int` alone would take a sign, spaces and underscores.
-    if not value.isdigit() or len(value) > 19:
+    digits = value.strip(_OWS)
+    # `int` alone would take a sign, spaces and underscores; with more digits, others might count in 63 bits.
+    if not digits.isdigit() or len(digits) > 18:
         raise ProtocolError("Content-Length is not a number")
-    return int(value)
+    return int(digits)
