@@ -203,8 +203,7 @@ def outbound(
         request_id: Id that the engine is told.
         asked_host: The Host that the client asked for, where a proxy in front knows better than its request.
         host: Host to name; None: the client's own, which engines that check origins compare with `Origin`.
-        content_length: Length of a body that is not the client's bytes any more, or was chunked and is now held
-            whole; None: the framing stays the client's.
+        content_length: Of a body that is held whole, or not the client's bytes any more; None: its framing stays.
         setting: Fields that the service sets.
         withheld: Names of the client's fields that the engine is not to see, in lower case.
         upgrade: Protocols to ask the engine for.
