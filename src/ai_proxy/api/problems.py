@@ -90,6 +90,8 @@ async def on_http_error(request: Request, error: Exception) -> JSONResponse:
         allowed = Headers(headers).get("allow", "another method")
         error = Refused(405, "method_not_allowed", f"{request.method} is not allowed here, but {allowed}; {_INDEX}")
         error.headers = headers
+    elif not isinstance(error, Refused) and error.status_code == HTTPStatus.BAD_REQUEST:
+        error = Refused(422, "invalid_parameter", "the body can't be read: it has to be JSON in UTF-8")
     return answer(request.scope, error)
 
 
