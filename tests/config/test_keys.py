@@ -25,6 +25,8 @@ ENTRIES = {
     "no model": (f"{{name: a, hash: {HASH}, models: []}}", "keys.0.models: a key for no model; fix: write names"),
     "an unknown class": (f"{{name: a, hash: {HASH}, priority: hi}}", "keys.0.priority: unknown value: 'hi'"),
     "no request at once": (f"{{name: a, hash: {HASH}, max_in_flight: 0}}", "keys.0.max_in_flight: must be greater than 0"),
+    "more a minute than are counted": (f"{{name: a, hash: {HASH}, requests_per_minute: 2000000}}", "must be less than or equal to 1000000"),
+    "the key under a name of its own": (f"{{name: a, hash: {HASH}, key: {SECRET}}}", "keys.0.key: unknown key; fix: "),
     "a limit on management": (f"{{name: a, hash: {HASH}, management: true, may_swap: false}}", "keys.0: may_swap: without effect on a key for management alone"),
 }  # fmt: skip
 

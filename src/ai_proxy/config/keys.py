@@ -78,7 +78,7 @@ class KeyConfig(Section):
         examples=["high"],
     )
     max_in_flight: PositiveInt | None = Field(None, description="Requests at once; more get 429.", examples=[400])
-    requests_per_minute: PositiveInt | None = Field(
+    requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
         None, description="Requests within any 60 seconds; more get 429.", examples=[600]
     )
     management: bool = Field(
