@@ -167,8 +167,12 @@ async def test_while_one_ends_the_container_of_the_next_is_created_and_then_only
     async with asking(proxy) as client:
         assert (await client.get("/first/health")).text == "ok"
         (first,) = containers(docker_engine, proxy)
-        asked = asyncio.create_task(client.get("/next/health"))
-        (ahead,) = await asyncio.to_thread(until, lambda: set(containers(docker_engine, proxy)) - {first})
+        for leaves in (True, False):
+            asked = asyncio.create_task(client.get("/next/health"))
+            (ahead,) = await asyncio.to_thread(until, lambda: set(containers(docker_engine, proxy)) - {first})
+            if leaves:
+                asked.cancel()
+                await asyncio.to_thread(until, lambda: containers(docker_engine, proxy) == [first])
         assert docker_engine.inspect(ahead)["State"]["Status"] == "created"
         assert docker_engine.inspect(first)["State"]["Status"] == "running"
         docker_engine.docker("exec", first, "touch", "/tmp/end")
