@@ -94,7 +94,8 @@ def test_a_second_signal_does_not_wait_for_a_replica_that_does_not_stop(tmp_path
 
     assert proxy.wait() == 1
     assert "Traceback" not in proxy.log
-    assert (left := proxy.processes())  # for as long as it may take to stop
+    left = proxy.processes()
+    assert left  # for as long as it may take to stop
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     until(lambda: not proxy.processes(), proxy.processes)

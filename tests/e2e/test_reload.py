@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.proxy.serving import Client
 pytestmark = pytest.mark.slow
 
 FOR_A_WHILE = ("--chunks", "60", "--interval", "0.02")
+ENDLESS = ("--chunks", "1000000", "--interval", "0.02")
 
 
 def applied(proxy: Proxy, services: dict[str, Settings], **more: Settings) -> None:
@@ -44,14 +46,17 @@ async def test_l13_services_come_change_and_go_without_a_restart_of_the_others(s
 
 
 @pytest.mark.parametrize("new", [{"environment": {"LIFE": "second"}}, None], ids=["changed", "removed"])
-async def test_l13_a_busy_service_finishes_before_it_changes_or_goes(new: Settings | None, serve: Serve) -> None:
-    proxy = serve({"services": {"chat": process(*FOR_A_WHILE), "other": process()}})
+async def test_l13_a_busy_service_finishes_before_it_changes_or_goes(
+    new: Settings | None, serve: Serve, tmp_path: Path
+) -> None:
+    until_told = (*ENDLESS, "--end-file", str(tmp_path / "end"))
+    proxy = serve({"services": {"chat": process(*until_told), "other": process()}})
     async with streaming(proxy, "chat") as stream, asking(proxy) as client:
-        services = {"other": process()} if new is None else {"chat": process(*FOR_A_WHILE, **new), "other": process()}
-        applied(proxy, services)
+        applied(proxy, {"other": process(), **({"chat": process(*until_told, **new)} if new is not None else {})})
         if new is not None:
             assert proxy.state("chat") == "draining"
         assert (await chat(client, "other")).status_code == 200
+        (tmp_path / "end").touch()
         assert (await rest_of(stream)).endswith(b"data: [DONE]\n\n")
         if new is not None:
             assert (await chat(client, "chat")).status_code == 200
@@ -104,7 +109,7 @@ async def test_b62_asked_to_end_it_finishes_what_streams(number: signal.Signals,
 
 
 async def test_b62_asked_twice_it_ends_at_once(serve: Serve) -> None:
-    proxy = serve({"services": {"chat": process("--chunks", "1000000", "--interval", "0.02")}})
+    proxy = serve({"services": {"chat": process(*ENDLESS)}})
     async with streaming(proxy, "chat") as stream, Client.to(proxy.port) as idle:
         proxy.signal(signal.SIGTERM)
         await idle.rest()
@@ -116,8 +121,7 @@ async def test_b62_asked_twice_it_ends_at_once(serve: Serve) -> None:
 
 
 async def test_b62_what_streams_past_the_drain_deadline_is_cut(serve: Serve) -> None:
-    endless = process("--chunks", "1000000", "--interval", "0.02")
-    proxy = serve({"server": {"drain_timeout_s": 1}, "services": {"chat": endless}})
+    proxy = serve({"server": {"drain_timeout_s": 1}, "services": {"chat": process(*ENDLESS)}})
     async with streaming(proxy, "chat") as stream:
         proxy.signal(signal.SIGTERM)
         with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):

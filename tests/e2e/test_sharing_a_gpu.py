@@ -46,7 +46,7 @@ ASKED_FOR = {"X-AI-Proxy-Max-Wait": {"too_late", "wait_timeout"}, "X-AI-Proxy-Ma
 """Which errors a request's own fields bring upon it."""
 
 SAYS: Any = [{"role": "user", "content": "The three primary colours are"}]
-TOKENS = 12
+TOKENS = 6
 
 type Event = dict[str, Any]
 

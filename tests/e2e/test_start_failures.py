@@ -14,8 +14,9 @@ from tests.fakes import engine
 
 pytestmark = pytest.mark.slow
 
+FAILURES = 6  # after so many in a row it rests for a quarter of a minute at least
 NEVER_READY = ("--ready-after", "3600")
-SOON = {"start_timeout_s": 0.5}
+SOON = {"start_timeout_s": 1.5}
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +87,9 @@ async def test_l05_an_operator_has_it_tried_again_at_once(serve: Serve, tmp_path
     command = ["sh", "-c", f'test -e {repaired} && exec "$@"', "sh", *engine.argv("--port", "{port}")]
     proxy = serve({"services": {"chat": {"type": "llama-cpp-server", "command": command}}})
     async with asking(proxy) as client:
-        for _ in range(2):
-            assert error_of(await chat(client, "chat"))["code"] == "start_failed"
+        for _ in range(FAILURES):
+            refused = await client.post("/api/v1/service/chat/start", params={"wait": True})
+            assert refused.json()["code"] == "start_failed"
         repaired.touch()
         assert error_of(await chat(client, "chat"))["code"] == "start_failed"
         assert proxy.post("/api/v1/service/chat/start?wait=true")["state"] == "ready"
@@ -95,11 +97,14 @@ async def test_l05_an_operator_has_it_tried_again_at_once(serve: Serve, tmp_path
 
 
 async def test_l12_all_who_wait_hear_of_the_one_failed_start(serve: Serve, tmp_path: Path) -> None:
-    starts = tmp_path / "starts"
-    command = ["sh", "-c", f"echo x >> {starts}; sleep 0.3; exit 4"]
+    starts, go = tmp_path / "starts", tmp_path / "go"
+    command = ["sh", "-c", f"echo x >> {starts}; until test -e {go}; do sleep 0.02; done; exit 4"]
     proxy = serve({"services": {"chat": {"command": command, "port": 9}}})
     async with asking(proxy) as client:
-        answers = await asyncio.gather(*(chat(client, "chat") for _ in range(20)))
+        asked = asyncio.gather(*(chat(client, "chat") for _ in range(20)))
+        await asyncio.to_thread(until, lambda: proxy.service("chat")["waiting"] == 20)
+        go.touch()
+        answers = await asked
     assert {error_of(answer)["message"] for answer in answers} == {"chat exited with code 4 while it was loading"}
     assert len({error_of(answer)["request_id"] for answer in answers}) == 20
     assert starts.read_text() == "x\n"

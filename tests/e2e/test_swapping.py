@@ -37,6 +37,7 @@ async def test_they_swap_under_load_with_no_request_lost_and_none_starved(serve:
             (device,) = (await client.get("/api/v1/resources")).json()["devices"]
             if device["reserved_mb"] > DEVICE_MB:
                 overbooked.set()
+            await asyncio.sleep(0.01)
 
     async with asking(proxy) as client:
         watching = asyncio.create_task(watch(client))

@@ -32,6 +32,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import parse_qs, urlsplit
@@ -112,6 +113,11 @@ class State:
             return ready_file.exists()
         return bool(time.monotonic() - self.began >= self.options.ready_after)
 
+    def tokens(self) -> Iterator[int]:
+        """Number an answer's tokens."""
+        end_file: Path | None = self.options.end_file
+        return takewhile(lambda _: end_file is None or not end_file.exists(), range(self.options.chunks))
+
     @property
     def open(self) -> int:
         return self.counts["started"] - self.counts["completed"] - self.counts["aborted"]
@@ -167,8 +173,7 @@ class Connection(BaseHTTPRequestHandler):
         elif path == "/health":
             self._json({"status": "ok"})
         elif path == "/v1/models":
-            names = [self.state.options.model or "fake"]
-            self._json({"object": "list", "data": [{"id": name, "object": "model"} for name in names]})
+            self._json({"object": "list", "data": [{"id": self.state.options.model or "fake", "object": "model"}]})
         elif path == "/slots":
             busy = max(self.state.busy, self.state.open)
             self._json([{"id": slot, "is_processing": slot < busy} for slot in range(SLOTS)])
@@ -224,7 +229,7 @@ class Connection(BaseHTTPRequestHandler):
             self.state.busy = int(query["slots"][0])
             self._json({})
         elif path == "/fake/order":
-            self._order(parse_qs(urlsplit(self.path).query))
+            self._order(query)
         elif path == "/fake/stats":
             stats = {"open": self.state.open, "models": self.state.models, "calls": self.state.vram.calls}
             self._json({**self.state.counts, **stats})
@@ -267,11 +272,11 @@ class Connection(BaseHTTPRequestHandler):
         return None
 
     def _answer(self, model: str | None) -> None:
-        options = self.state.options
-        self._wait(options.chunks * options.interval)
-        text = " ".join(f"token{n}" for n in range(options.chunks)) if self.state.vram.has_weights else "!!!!"
+        chunks = len(list(self.state.tokens()))
+        self._wait(chunks * self.state.options.interval)
+        text = " ".join(f"token{n}" for n in range(chunks)) if self.state.vram.has_weights else "!!!!"
         choice = {"index": 0, "message": {"role": "assistant", "content": text}, "text": text, "finish_reason": "stop"}
-        usage = {"prompt_tokens": 1, "completion_tokens": options.chunks, "total_tokens": options.chunks + 1}
+        usage = {"prompt_tokens": 1, "completion_tokens": chunks, "total_tokens": chunks + 1}
         self._json({**self._head_of("chat.completion", model), "choices": [choice], "usage": usage})
 
     def _stream(self, model: str | None) -> None:
@@ -279,7 +284,7 @@ class Connection(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for n in range(self.state.options.chunks):
+        for n in self.state.tokens():
             self._wait(self.state.options.interval)
             text = f"{' ' if n else ''}token{n}"
             choice = {"index": 0, "delta": {"role": "assistant", "content": text}, "text": text, "finish_reason": None}

@@ -14,6 +14,7 @@ def parse(arguments: list[str], about: str | None) -> argparse.Namespace:
     add("--echo", action="store_true", help="answer all but /health as /fake/echo does")
     add("--chunks", type=int, default=3, help="tokens of an answer")
     add("--interval", type=float, default=0.0, help="seconds before each token")
+    add("--end-file", type=Path, help="no token more once this file exists")
     add("--first-byte-after", type=float, default=0.0, help="seconds before an answer's head")
     add("--listen-after", type=float, default=0.0, help="seconds before it listens at all")
     add("--ready-after", type=float, default=0.0, help="seconds of 503 `Loading model`")
