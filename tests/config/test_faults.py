@@ -48,7 +48,7 @@ ONE_LINERS = {
     "unknown template": ("{extends: gguff, image: x}", "services.a.extends: unknown template: 'gguff'; fix: add it under templates"),
     "var that hides ours": ("{image: x, vars: {port: 1}}", "services.a.vars.port: {port} has its value from the placement"),
     "bad url": ("{url: 'llm.example.com'}", "services.a.url: not a URL of a service"),
-    "credentials in a url": ("{url: 'http://u:p@host'}", "services.a.url: not a URL of a service"),
+    "credentials in a url": ("{url: 'http://u:p@host'}", "services.a.url: not a URL of a service: it has an @; fix: put credentials under headers"),
     "bad duration": ("{image: x, stop_grace_period: soon}", "services.a.stop_grace_period: not a duration: 'soon'; fix: write 30s"),
     "bad size": ("{image: x, shm_size: 3q}", "services.a.shm_size: not a size: '3q'; fix: write 512m or 2g"),
     "bad gpus": ("{image: x, resources: {gpus: all}}", "services.a.resources.gpus: neither a count nor a list of GPUs: 'all'"),

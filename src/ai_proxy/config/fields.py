@@ -172,6 +172,9 @@ def url(value: str) -> str:
         'https://llm.example.com/v1'
     """
     match = _URL.fullmatch(value)
+    if match is None and "@" in value:
+        # Not repeated: who writes one may have written a password.
+        raise Rejected("not a URL of a service: it has an @", "put credentials under headers: {authorization: …}")
     if match is None:
         raise Rejected(f"not a URL of a service: {value!r}", "write http://host:port or https://host/base; no ? # @")
     if match[2] and not 0 < int(match[2][1:]) <= 65535:
