@@ -10,6 +10,7 @@ from typing import NamedTuple
 from ai_proxy.errors import MalformedRequest
 
 _AUTHORITY = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+_LENGTH_DIGITS = 18  # more would not fit the 63 bits in which engines count
 _SCHEMES = frozenset({b"http", b"https"})
 
 
@@ -78,7 +79,8 @@ def check_head(version: str, headers: list[tuple[bytes, bytes]], fields: dict[by
         fields: The same as a mapping.
 
     Raises:
-        MalformedRequest: Not HTTP/1.0 or 1.1; not exactly one valid Host; a transfer coding other than `chunked`.
+        MalformedRequest: Not HTTP/1.0 or 1.1; not exactly one valid Host; a transfer coding other than `chunked`; a
+            length without end.
     """
     if version != "1.1" and version != "1.0":  # noqa: PLR1714 (twice as fast as a set)
         raise MalformedRequest("the request is neither HTTP/1.1 nor HTTP/1.0")
@@ -93,3 +95,6 @@ def check_head(version: str, headers: list[tuple[bytes, bytes]], fields: dict[by
     coding = fields.get(b"transfer-encoding")
     if coding is not None and (version == "1.0" or coding.lower() != b"chunked"):
         raise MalformedRequest("the only transfer coding taken is `chunked`, in HTTP/1.1")
+    length = fields.get(b"content-length")
+    if length is not None and len(length) > _LENGTH_DIGITS:
+        raise MalformedRequest("the Content-Length is too large to be one")

@@ -22,7 +22,6 @@ _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _OWN_PREFIX: Final = b"x-ai-proxy-"
 _FORWARDED_PREFIX: Final = b"x-forwarded-"
 _VIA: Final = "1.1 ai-proxy"
-_LENGTH_DIGITS: Final = 18  # more would not fit the 63 bits in which engines count
 _PEER_BREAKS: Final = 3  # inside what `peer_lines` writes
 
 
@@ -260,7 +259,7 @@ def _sort(
             listed |= _listed(value)
         elif fate is _Fate.HOST and host is None and b'"' not in value and b"\\" not in value:
             host = value
-        elif fate is _Fate.LENGTH and length is None and value.isdigit() and len(value) <= _LENGTH_DIGITS:
+        elif fate is _Fate.LENGTH and length is None and value.isdigit():
             length = field
         elif fate is _Fate.CODING and coding is None and value.lower() == b"chunked":
             coding = field

@@ -1,0 +1,1 @@
+"""Cases from the RFCs, section by section, over the whole data plane."""
