@@ -32,6 +32,7 @@ ONE_LINERS = {
     "relative container path": ("{image: x, volumes: ['a:b']}", "the container's path is not absolute: 'b'; fix: write a:/b"),
     "ambiguous host path": ("{image: x, volumes: ['a/b:/c']}", "neither a path nor a volume's name: 'a/b'; fix: write /a/b or ./a/b"),
     "idle 0": ("{image: x, idle_timeout_s: 0}", "services.a.idle_timeout_s: 0 is refused"),
+    "sockets that are never idle": ("{image: x, timeouts: {upgrade_idle_s: 0}}", "services.a.timeouts.upgrade_idle_s: must be greater than 0"),
     "idle negative": ("{image: x, idle_timeout_s: -1}", "services.a.idle_timeout_s: must be greater than 0"),
     "unquoted port": ("{command: [serve, --port, {port}]}", 'services.a.command.2: YAML reads {port} as a mapping; fix: quote it: "{port}"'),
     "unquoted port in args": ("{command: serve, args: [--port, {port}]}", 'services.a.args.1: YAML reads {port} as a mapping'),
