@@ -22,7 +22,7 @@ from ai_proxy.run import _uvicorn_config
 from ai_proxy.server import RootApp, create_app
 from ai_proxy.system import System
 
-GUARD_S = 5
+GUARD_S = 20
 
 
 @pytest.fixture

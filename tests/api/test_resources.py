@@ -11,7 +11,7 @@ from ai_proxy.scheduler.ledger import Ledger
 from tests.api.house import House, house_of
 from tests.fakes.gpus import GPU, OTHER, reading
 
-GUARD_S = 5
+GUARD_S = 20
 ON_GPU = "services: {a: {image: x, resources: {vram_required_mb: 9000, gpus: 1}}}"
 
 

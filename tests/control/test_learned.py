@@ -12,7 +12,7 @@ from loguru import logger
 from ai_proxy.control.learned import Learned
 from ai_proxy.scheduler.figures import Figures
 
-GUARD_S = 5.0
+GUARD_S = 20.0
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from ai_proxy.runtimes.base import Instance
 from ai_proxy.scheduler.measured import Measured
 from tests.fakes.gpus import GPU, OTHER, FakeGpus, reading
 
-GUARD_S = 5
+GUARD_S = 20
 
 
 class Hands:

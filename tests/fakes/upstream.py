@@ -18,7 +18,7 @@ from ai_proxy.transport.origin import Origin
 
 type Script = Callable[["Peer"], Awaitable[None]]
 
-GUARD_S = 5.0
+GUARD_S = 20.0
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ ]*([0-9]+)\r\n", re.IGNORECASE)
 
 

@@ -15,7 +15,7 @@ from uvicorn.server import ServerState
 from ai_proxy.proxy.limits import ConnectionLimits
 from ai_proxy.proxy.protocol import ProxyProtocol
 
-GUARD_S = 5.0
+GUARD_S = 20.0
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 

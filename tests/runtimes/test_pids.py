@@ -14,7 +14,7 @@ from tests.fixtures.docker import MakeRuntime, tiny_spec
 from tests.fixtures.dockerd import DockerHost
 from tests.runtimes.harness import ignore, spec_of
 
-GUARD_S = 5
+GUARD_S = 20
 FAMILY = "sleep 1000 & (sleep 1001 & wait) & wait"
 """Three generations: two shells that wait, and what they wait for."""
 

@@ -53,14 +53,14 @@ class RecordingOwner:
     def quiet_s(self, service: str) -> float:
         return self.quiet
 
-    async def next(self, within_s: float = 5) -> Event:
+    async def next(self, within_s: float = 20) -> Event:
         return (await self.next_whole(within_s))[0]
 
-    async def next_whole(self, within_s: float = 5) -> tuple[Event, Instance | None, CannotServe | None]:
+    async def next_whole(self, within_s: float = 20) -> tuple[Event, Instance | None, CannotServe | None]:
         async with asyncio.timeout(within_s):
             return await self.reports.get()
 
-    async def failure(self, within_s: float = 5) -> StartFailed:
+    async def failure(self, within_s: float = 20) -> StartFailed:
         event, _, failure = await self.next_whole(within_s)
         assert event is Event.BROKE
         assert isinstance(failure, StartFailed)

@@ -180,7 +180,7 @@ async def test_the_model_is_read_while_the_image_comes(tmp_path: Path, monkeypat
     runtime.may_prepare.clear()
     service = service_of(owner, runtime, FakeProbe(), command=f"serve -m {model}")
     service.prepare()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await wished.wait()
     await service.aclose()
 

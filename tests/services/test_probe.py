@@ -97,7 +97,7 @@ async def test_who_answers_drop_by_drop_is_given_up(hasty: Probe) -> None:
             await peer.send(b".")
             await asyncio.sleep(0.02)
 
-    async with asyncio.timeout(5), Upstream(drip) as upstream:
+    async with asyncio.timeout(20), Upstream(drip) as upstream:
         assert (await hasty.health(at(upstream.port), "/")).status == 0
 
 

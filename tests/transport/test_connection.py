@@ -346,5 +346,5 @@ async def test_garbage_ends_the_exchange_or_the_fin_does_but_it_is_never_pooled(
         return
     wire.connection.eof_received()
     assert wire.fate == "closed"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await asyncio.gather(read_all(exchange), return_exceptions=True)
