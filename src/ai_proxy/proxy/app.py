@@ -227,7 +227,7 @@ class ProxyApp:
             try:
                 request.attach(exchange)
                 request.ttfb_s = self._clock() - request.since
-                if exchange.status == 101:
+                if request.upgrade and exchange.status == 101:
                     await self._upgrades.serve(exchange, request, grant, of_service)
                 else:
                     await relay(exchange, request, of_service)
