@@ -101,7 +101,7 @@ async def test_a_refused_request_does_nothing(house: House) -> None:
 async def test_hosts_and_origins_of_the_config_in_force_count() -> None:
     config = """
         server: {host: ai.example.com}
-        management: {allowed_hosts: [AI.other.example], trusted_origins: ['https://ops.example:443']}
+        management: {host: ops.example.com, port: 1, allowed_hosts: [AI.other.example], trusted_origins: ['https://ops.example:443']}
         services: {a: {image: x}}
     """
 
@@ -109,7 +109,7 @@ async def test_hosts_and_origins_of_the_config_in_force_count() -> None:
         return (await house.http.get("/api/v1/ready", headers=headers)).status_code
 
     async with house_of(config) as house:
-        assert await status(host="ai.example.com") == 200
+        assert await status(host="ai.example.com") == await status(host="ops.example.com:1") == 200
         assert await status(host="ai.other.example:8000") == 200
         assert await status(host="evil.example.com") == 403
         assert await status(origin="https://ops.example") == 200

@@ -44,7 +44,8 @@ class Guard:
         """Pass a request on, or answer 403."""
         if scope["type"] == "http" and scope["path"] != OPEN:
             config = self._config()
-            hosts = {config.server.host.lower(), *config.management.allowed_hosts}
+            listeners = (config.server.host, config.management.host or "")
+            hosts = {*map(str.lower, listeners), *config.management.allowed_hosts}
             fault = fault_of(scope["method"], Headers(scope=scope), hosts, config.management.trusted_origins)
             if fault:
                 scope["state"]["actor"] = "a foreign page"
