@@ -1,5 +1,6 @@
 """Requests for another protocol: who is asked, what both sides agree to, and what becomes of them if they do not."""
 
+import asyncio
 import json
 from contextlib import suppress
 
@@ -101,6 +102,27 @@ async def test_b63_an_upgrade_waits_for_its_grant_and_leaves_with_its_client() -
         assert (await client.head())[0] == 101
         await until(lambda: upstream.peers[0].received.endswith(MASKED_HELLO))
     assert len(proxy.gate.left) == 1
+
+
+async def test_b04_b63_an_upgrade_that_nobody_waits_for_any_more_is_not_served_to_its_end() -> None:
+    go = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await go.wait()
+        await peer.send(AGREED)
+        await peer.wait_eof()
+
+    services = {"files": {"image": "i", "on_disconnect": "drain"}}
+    async with Upstream(script) as upstream, plane(upstream, services=services) as proxy:
+        async with Client.to(proxy.port) as client:
+            await client.send(ASK)
+            peer = await upstream.accepted(1)
+            await until(lambda: peer.received)
+        await until(lambda: not proxy.serving.state.connections)
+        go.set()
+        await peer.gone()
+        await ended(proxy, Ending.CLIENT_GONE)
 
 
 async def test_b63_it_has_a_connection_of_its_own() -> None:

@@ -164,7 +164,8 @@ class Cycle:
 
     def _upgrade(self, fields: Fields) -> RawSocket:
         """Answer with 101, and give up the socket; what becomes of it is no longer told here."""
-        self._line.transport.write(switching_head(fields))
+        if not self.disconnected:
+            self._line.transport.write(switching_head(fields))
         self.response_started = self.response_complete = True
         self._on_disconnect = None
         return self._line.leave_http()

@@ -8,6 +8,7 @@ from typing import Final
 
 from ai_proxy.errors import UpgradeNotSupported
 from ai_proxy.gate import Grant
+from ai_proxy.proxy.body import ClientGone
 from ai_proxy.proxy.forward import as_ours
 from ai_proxy.proxy.headers import inbound
 from ai_proxy.proxy.request import Request
@@ -51,6 +52,7 @@ class Upgrades:
 
         Raises:
             UpstreamBroken: The engine has left meanwhile.
+            ClientGone: The client has.
         """
         try:
             upstream = exchange.take_over()
@@ -59,6 +61,9 @@ class Upgrades:
         fields = inbound(exchange.headers, request_id=request.id.encode("ascii"), service=settings.label)
         fields += (field for field in exchange.headers if field[0].lower() == b"upgrade")
         client: RawSocket = request.extension("ai_proxy.upgrade")(fields)
+        if client.transport.is_closing():
+            upstream.transport.abort()
+            raise ClientGone
         request.status = exchange.status
         tunnel = Tunnel(
             client,
