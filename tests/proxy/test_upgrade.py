@@ -31,6 +31,16 @@ async def test_b63_an_agreed_upgrade_is_passed_on_with_its_fields_as_they_were_s
             assert head.count(b"\r\n" + line + b"\r\n") == 1
 
 
+async def test_b65_an_engine_sees_the_origin_and_the_host_of_a_socket_and_can_refuse_it() -> None:
+    """RFC 6455 §10.2. The proxy has no sockets of its own: whose page may open one is the engine's to say."""
+    refusing = answering(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+    async with Upstream(refusing) as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
+        assert (await client.ask(get("/files/ws", *UPGRADE, "Origin: https://evil.example"))).status == 403
+        head = upstream.peers[0].received
+        assert b"\r\nOrigin: https://evil.example\r\n" in head
+        assert b"\r\nHost: ai.local\r\n" in head
+
+
 async def test_b63_bytes_that_came_with_either_head_are_kept() -> None:
     async def script(peer: Peer) -> None:
         await peer.read_request()
