@@ -22,8 +22,8 @@ from ai_proxy.scheduler.waits import least_wait_s
 from ai_proxy.services import machine
 from ai_proxy.services.machine import State
 
-_QUIET = (do.Arrived, do.Left, do.Tick)
-"""Events that by themselves change nothing that the planner weighs."""
+_QUIET = (do.Arrived, do.Left, do.Closed, do.Tick)
+"""Events that by themselves change nothing that the planner weighs; of a grant that is closed, it depends."""
 
 
 def step(state: SchedulerState, now: float, event: Event) -> list[Action]:
@@ -69,7 +69,7 @@ def _take(turn: Turn, event: Event) -> None:  # noqa: C901, PLR0912  # a flat di
             turn.dequeue(waiter)
         case do.Closed(name):
             if (service := services.get(name)) is not None:
-                turn.rearm_idle(service)
+                _close(turn, service)
         case do.Crowded(name):
             if (service := services.get(name)) is not None:
                 scale.crowd(turn, service)
@@ -105,6 +105,12 @@ def _take(turn: Turn, event: Event) -> None:  # noqa: C901, PLR0912  # a flat di
         case do.Tick():
             for service in turn.state.due(turn.now):
                 _look(turn, service)
+
+
+def _close(turn: Turn, service: ServiceState) -> None:
+    if not service.waiting or turn.state.draining:
+        turn.state.version += 1  # otherwise the next request has taken its place before anybody looks
+    turn.rearm_idle(service)
 
 
 def _arrive(turn: Turn, waiter: Waiter) -> None:

@@ -7,7 +7,8 @@ and none of them is a MIG instance, of which a process can use only one.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from ai_proxy.devices import Device, Placement, Vendor
 
@@ -60,15 +61,14 @@ class Demand:
         return max(1, self.vram_mb or 0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Books:
+class _Books(NamedTuple):
     """What is written of one device; `charges` is never changed in place."""
 
     device: Device
     place: int
     free_mb: int
-    foreign_mb: int = 0
-    charges: Mapping[str, int] = field(default_factory=dict)
+    foreign_mb: int
+    charges: Mapping[str, int]
 
 
 class Ledger:
@@ -101,7 +101,7 @@ class Ledger:
         self.headroom_mb = headroom_mb
         self.capacities = dict(capacities or {})
         self._empty = {
-            device.uuid: _Books(device, place, device.vram_mb - headroom_mb)
+            device.uuid: _Books(device, place, device.vram_mb - headroom_mb, 0, {})
             for place, device in enumerate(self.devices)
         }
 
@@ -202,7 +202,7 @@ class Ledger:
         books = self._books[uuid]
         if foreign_mb != books.foreign_mb:
             free_mb = books.free_mb + books.foreign_mb - foreign_mb
-            self._books[uuid] = replace(books, free_mb=free_mb, foreign_mb=foreign_mb)
+            self._books[uuid] = books._replace(free_mb=free_mb, foreign_mb=foreign_mb)
 
     def charge(self, holder: str, uuid: str, measured_mb: int) -> None:
         """Note what a holder was seen to use of a device, its own or another; it counts if more than was reserved.
@@ -320,13 +320,13 @@ class Ledger:
 
     def _write(self, uuid: str, holder: str, charged_mb: int | None) -> None:
         """Set what a holder is charged on a device; None: it is not on it."""
-        books = self._books[uuid]
-        charges = dict(books.charges)
-        free_mb = books.free_mb + charges.pop(holder, 0)
+        device, place, free_mb, foreign_mb, charges = self._books[uuid]
+        charges = dict(charges)
+        free_mb += charges.pop(holder, 0)
         if charged_mb is not None:
             charges[holder] = charged_mb
             free_mb -= charged_mb
-        self._books[uuid] = replace(books, free_mb=free_mb, charges=charges)
+        self._books[uuid] = _Books(device, place, free_mb, foreign_mb, charges)
 
 
 def _is_part(device: Device) -> bool:

@@ -27,8 +27,11 @@ from ai_proxy.services import machine
 from ai_proxy.services.machine import HOLDING, State
 
 LOOKS = 1000
-"""So many holders of room are looked at in one step of the scheduler, once for each replica that is planned for, at
-some microseconds each: requests that are being served must not wait for more."""
+"""So many looks are taken in one step of the scheduler, at each holder of room for each replica that is planned for,
+at some microseconds each: requests that are being served must not wait for more."""
+
+_PLAN = 150
+"""A plan takes so many looks beside those at the holders: it counts what is short, and says who is in the way."""
 
 
 def place(turn: Turn, interested: Iterable[ServiceState]) -> None:
@@ -38,26 +41,27 @@ def place(turn: Turn, interested: Iterable[ServiceState]) -> None:
         waiting.sort(key=lambda replica: _turn_of(turn, replica))
     state = turn.state
     promised: list[str] = []
-    plans = max(1, LOOKS // max(1, state.ledger.holders))
-    is_fresh = False
+    plans = max(1, LOOKS // (_PLAN + state.ledger.holders))
+    is_fresh = is_late = False
     try:
         for replica in waiting:
             if not turn.is_settled:
                 return  # somebody was given up, and perhaps those whom they required are not needed any more
             known = replica.outlook
-            if not plans:
-                # The rest has its turn in a step of its own.
-                replica.outlook = None if is_fresh else known
-                state.arm(turn.now, replica.service.id)
-                room = known.room if known is not None else None
-            elif is_fresh or known is None or known.version != state.version or turn.now >= known.until:
-                plans -= 1
-                turn.resting_until = math.inf
-                room = _place(turn, replica)
-                is_fresh = is_fresh or known is None or room != known.room
-                replica.outlook = _outlook(turn, replica, room)
-            else:
-                room = known.room
+            room = known.room if known is not None else None
+            if is_fresh or known is None or known.version != state.version or turn.now >= known.until:
+                if plans:
+                    plans -= 1
+                    turn.resting_until = math.inf
+                    room = _place(turn, replica)
+                    is_fresh = is_fresh or known is None or room != known.room
+                    replica.outlook = _outlook(turn, replica, room)
+                else:
+                    # The rest has its turn in a step of its own.
+                    replica.outlook = None if is_fresh else known
+                    if not is_late:
+                        state.arm(turn.now, replica.service.id)
+                    is_late = True
             if room is not None:
                 promised.append(replica.key + PROMISED)
                 state.ledger.reserve(promised[-1], room)
@@ -229,9 +233,9 @@ def _wait(turn: Turn, replica: Replica, ask: Ask, residents: Residents) -> Place
     for live in turn.state.ready.values():
         for each in live.peers or (live,):
             turn.doubt(each)
-    turn.resting_until = residents.resting_until
-    if residents.resting_until < math.inf:
-        turn.state.arm(residents.resting_until, replica.service.id)
+    turn.resting_until = resting_until = residents.resting_until
+    if resting_until < math.inf:
+        turn.state.arm(resting_until, replica.service.id)
     rest = turn.state.ledger.without(holder for holder in residents if residents[holder].leaving)
     if turn.now >= replica.service.interest_since + turn.state.settings.claim_after_s:
         return _claim(turn, replica, ask, rest)

@@ -10,7 +10,7 @@ from collections.abc import ItemsView, Iterator, Mapping
 from ai_proxy.devices import Placement
 from ai_proxy.scheduler.asks import Resident, Rung
 from ai_proxy.scheduler.needs import awaited_since, dependents_of, is_pinned, is_worked_on
-from ai_proxy.scheduler.state import Live, Replica, SchedulerState
+from ai_proxy.scheduler.state import Replica, SchedulerState
 from ai_proxy.services.machine import State
 
 _NOTHING = Placement()
@@ -23,57 +23,67 @@ WAKES = {1: 0.1, 2: 0.5}
 
 
 class Residents(Mapping[str, Resident]):
-    """The holders of room by name.
+    """The holders of room by name, as they are at a moment.
 
-    The views know the moment but not this: what refers to itself is left to the garbage collector, which would hold
-    the loop for longer than any plan once a fleet's views have gathered.
+    The view of a replica is kept with it: to make hundreds for each plan would take longer than the plan.
     """
 
     def __init__(self, state: SchedulerState, now: float) -> None:
         self._state = state
-        self._moment = _Moment(state, now)
+        self._now = now
         self._views: dict[str, Resident] = {}
         self._is_complete = False
 
     def __repr__(self) -> str:
-        return f"<Residents {len(self)} at {self._moment.now:.3f}>"
-
-    @property
-    def resting_until(self) -> float:
-        """When the first of those that were looked at, and would be idle otherwise, has rested for long enough.
-
-        Infinity if there was none.
-        """
-        return self._moment.resting_until
+        return f"<Residents {len(self)} at {self._now:.3f}>"
 
     def __getitem__(self, holder: str) -> Resident:
-        view = self._views.get(holder)
-        if view is None:
+        found = self._views.get(holder)
+        if found is None:
             replica = self._state.replicas.get(holder)
-            view = Promised(holder, self._waits_for(holder)) if replica is None else _View(self._moment, replica)
-            self._views[holder] = view
-        return view
+            found = self._promised(holder) if replica is None else self._view(replica)
+            self._views[holder] = found
+        return found
 
     def items(self) -> ItemsView[str, Resident]:
-        """All of them, made once."""
+        """All of them, looked at once."""
         if not self._is_complete:
-            replicas, moment = self._state.replicas, self._moment
+            replicas, view = self._state.replicas, self._view
             self._views = {
-                holder: self[holder] if (replica := replicas.get(holder)) is None else _View(moment, replica)
+                holder: self._promised(holder) if (replica := replicas.get(holder)) is None else view(replica)
                 for holder in self
             }
             self._is_complete = True
         return self._views.items()
-
-    def _waits_for(self, holder: str) -> str:
-        replica = self._state.replicas.get(holder.removesuffix(PROMISED))
-        return holder if replica is None else replica.service.id
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._state.ledger.held)
 
     def __len__(self) -> int:
         return self._state.ledger.holders
+
+    @property
+    def resting_until(self) -> float:
+        """When the first of those that would be idle otherwise has been there for long enough to leave.
+
+        Infinity if there is none.
+        """
+        if not self._state.settings.min_residency_s:
+            return math.inf
+        views = [view for _, view in self.items() if isinstance(view, _View)]
+        untils = [view.rests_until for view in views if view.is_free]
+        return min([until for until in untils if until > self._now], default=math.inf)
+
+    def _view(self, replica: Replica) -> Resident:
+        view = replica.view
+        if view is None:
+            view = replica.view = _View(self._state, replica)
+        view.now = self._now
+        return view
+
+    def _promised(self, holder: str) -> Resident:
+        replica = self._state.replicas.get(holder.removesuffix(PROMISED))
+        return Promised(holder, holder if replica is None else replica.service.id)
 
 
 class Promised:
@@ -101,44 +111,19 @@ class Promised:
         return f"<Promised {self.holder}>"
 
 
-class _Moment:
-    """What the views of one plan share.
-
-    Attributes:
-        resting_until: As of `Residents`.
-    """
-
-    __slots__ = ("now", "resting_until", "state")
-
-    def __init__(self, state: SchedulerState, now: float) -> None:
-        self.state = state
-        self.now = now
-        self.resting_until = math.inf
-
-    def rests(self, live: Live) -> bool:
-        """Whether a replica came so recently that it would be a waste to have it leave."""
-        residency_s = self.state.settings.min_residency_s
-        if live.ready_at is None or live.ready_at + residency_s <= self.now:
-            return False
-        until = live.ready_at + min(residency_s, live.ready_at - live.placed_at)
-        if until > self.now:
-            self.resting_until = min(self.resting_until, until)
-        return until > self.now
-
-
 class _View:
     """A replica as a resident; `planner.Resident` says what each attribute means.
 
-    One is made of every replica for each plan: it is cheap to make, and what all of them are asked is cheap to tell.
+    Attributes:
+        now: The moment as of which it tells.
     """
 
-    __slots__ = ("_moment", "_replica", "leaving")
+    __slots__ = ("_replica", "_state", "now")
 
-    def __init__(self, moment: _Moment, replica: Replica) -> None:
-        self._moment = moment
+    def __init__(self, state: SchedulerState, replica: Replica) -> None:
+        self._state = state
         self._replica = replica
-        state = replica.state
-        self.leaving = state is not State.READY and _is_leaving(replica)
+        self.now = 0.0
 
     def __repr__(self) -> str:
         return f"<View of {self._replica!r}>"
@@ -157,38 +142,53 @@ class _View:
 
     @property
     def placement(self) -> Placement:
-        return self._moment.state.ledger.placement(self.holder)
+        return self._state.ledger.placement(self.holder)
+
+    @property
+    def leaving(self) -> bool:
+        replica = self._replica
+        return replica.state is not State.READY and _is_leaving(replica)
 
     @property
     def idle(self) -> bool:
-        """Neither at work itself, nor needed by one that requires it and works or waits."""
-        replica, moment = self._replica, self._moment
+        """Neither at work itself, nor needed by one that requires it and works or waits, nor come too recently."""
+        return self.is_free and self.rests_until <= self.now
+
+    @property
+    def is_free(self) -> bool:
+        """It is idle, but for that it may have come too recently."""
+        replica = self._replica
         if replica.state is State.READY:
             live = replica.live
-            if live is None or not live.is_idle:
+            if live is None or live.open or not live.is_idle:
                 return False
-        elif replica.state is State.SLEEPING and not replica.waking:
-            live = None
-        else:
+        elif replica.state is not State.SLEEPING or replica.waking:
             return False
-        dependents = moment.state.dependents
-        if dependents and self.service in dependents and self._is_needed():
-            return False
-        return live is None or not moment.rests(live)
+        dependents = self._state.dependents
+        return not (dependents and self.service in dependents and self._is_needed())
+
+    @property
+    def rests_until(self) -> float:
+        """To have it leave before would be a waste: it has only just become ready."""
+        live = self._replica.live
+        if live is None or live.ready_at is None or self._replica.state is not State.READY:
+            return -math.inf
+        until = live.ready_at + self._state.settings.min_residency_s
+        return until if until <= self.now else min(until, live.ready_at + live.ready_at - live.placed_at)
 
     def _is_needed(self) -> bool:
-        service, state = self._replica.service, self._moment.state
+        service, state = self._replica.service, self._state
         waits = (awaited_since(state, dependent) for dependent in dependents_of(state, service))
         return any(since < math.inf for since in waits) or is_worked_on(state, service)
 
     @property
     def pinned(self) -> bool:
-        spec, state = self._replica.service.spec, self._moment.state
+        spec, state = self._replica.service.spec, self._state
         return bool(spec.pinned or spec.min_replicas or state.dependents) and is_pinned(state, self._replica)
 
     @property
     def along(self) -> tuple[str, ...]:
-        state = self._moment.state
+        state = self._state
         if self.service not in state.dependents:
             return ()
         return tuple(
@@ -204,15 +204,15 @@ class _View:
     @property
     def floor(self) -> float:
         replica = self._replica
-        naps = replica.service.spec.naps
-        return (
-            self._regret() * min([1.0, *[_wake_share(replica, nap.level) for nap in naps]]) if naps else self._regret()
-        )
+        service = replica.service
+        if not service.spec.naps:
+            return self._regret()
+        return self._regret() * min([1.0, *[_wake_share(replica, nap.level) for nap in service.spec.naps]])
 
     def _regret(self) -> float:
         """What its stop costs: whoever has copies that stay is missed the less."""
-        moment, service = self._moment, self._replica.service
-        regret = moment.state.estimates.regret(service.spec.id, moment.now)
+        service = self._replica.service
+        regret = self._state.estimates.regret(service.spec.id, self.now)
         return regret if len(service.replicas) == 1 else regret / (len(service.in_state(State.READY)) or 1)
 
 

@@ -141,8 +141,9 @@ def _want_one(turn: Turn, service: ServiceState) -> None:
     if asleep:
         for replica in asleep:
             if replica.live is not None and replica.live.slept:
-                replica.waking = True
-                turn.state.version += 1
+                if not replica.waking:
+                    replica.waking = True
+                    turn.state.version += 1
                 return
         return
     candidate = _candidate(turn, service)

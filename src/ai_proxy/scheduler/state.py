@@ -14,6 +14,7 @@ from typing import Protocol
 from ai_proxy.devices import Placement
 from ai_proxy.errors import CannotServe
 from ai_proxy.runtimes.base import Instance
+from ai_proxy.scheduler.asks import Resident
 from ai_proxy.scheduler.estimates import Estimates
 from ai_proxy.scheduler.figures import Figures
 from ai_proxy.scheduler.ledger import Ledger
@@ -102,6 +103,16 @@ class Outlook:
     until: float
 
 
+class View(Resident, Protocol):
+    """A replica as the planner sees it.
+
+    Attributes:
+        now: The moment as of which it tells.
+    """
+
+    now: float
+
+
 @dataclass(slots=True, eq=False)
 class Replica:
     """One copy of a service: its state, and its life if it has one.
@@ -115,6 +126,7 @@ class Replica:
         prepared_for: The room for which it was.
         waking: Somebody waits for it to wake up.
         outlook: What the planner last said, while it waits for room.
+        view: How the planner sees it, once it has looked.
         key: Its name in the ledger and in all messages.
 
     Example:
@@ -134,6 +146,7 @@ class Replica:
     prepared_for: Placement | None = None
     waking: bool = False
     outlook: Outlook | None = None
+    view: View | None = None
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -238,8 +251,10 @@ class ServiceState:
     @property
     def interest_since(self) -> float:
         """Since when somebody waits for whose sake room is made; infinity if nobody does."""
-        oldest = next(iter(self.queue.values())).since if self.queue else math.inf
-        return min(oldest, self.wanted_since, self.required_since)
+        since = min(self.wanted_since, self.required_since)
+        if self.queue and (oldest := next(iter(self.queue.values())).since) < since:
+            return oldest
+        return since
 
     @property
     def state(self) -> State:

@@ -215,7 +215,8 @@ class Turn:
         service = self.state.services.get(waiter.service)
         if service is None:
             return
-        if next(iter(service.queue), None) == waiter.id:
+        is_old = self.now >= waiter.since + self.state.settings.claim_after_s
+        if next(iter(service.queue), None) == waiter.id and (is_old or service.id not in self.state.ready):
             self.state.version += 1  # a claim may now take what served the oldest who waited
         urgency = service.urgency
         if service.part(waiter):

@@ -1,0 +1,79 @@
+"""Who is planned for anew, and when: not without cause, and no more of them in one step than requests can wait for."""
+
+from ai_proxy.scheduler import core
+from ai_proxy.scheduler import messages as do
+from ai_proxy.scheduler.place import LOOKS
+from ai_proxy.scheduler.spec import Nap
+from ai_proxy.services.machine import State
+from tests.scheduler.fleets import gpus
+from tests.scheduler.world import World, one_gpu, ready, spec
+
+CROWD = 60
+
+
+def planned(world: World) -> set[str]:
+    """Who waits for room with a plan of the present state."""
+    waiting = [each for each in world.state.replicas.values() if each.waits_for_room]
+    return {each.key for each in waiting if each.outlook is not None and each.outlook.version == world.state.version}
+
+
+def test_one_that_waits_to_wake_up_has_nobody_planned_for_anew() -> None:
+    world = World(gpus(10_000), [spec("a", naps=(Nap(1, 500, moves=True),)), spec("b")], memory_mb=64_000)
+    ready(world, "a", "b")
+    world.ask("b")
+    world.arrive("a")
+    assert (world.at("a"), world.state.replicas["a"].waking) == (State.SLEEPING, True)
+    version = world.state.version
+    world.take(do.Tick())
+    world.arrive("a")
+    assert world.state.version == version
+
+
+def test_a_request_that_takes_the_place_of_another_has_nobody_planned_for_anew() -> None:
+    world = one_gpu("hot", "other", max_in_flight=1)
+    ready(world, "hot")
+    world.ask("hot")
+    world.arrive("other")
+    for _ in range(3):
+        world.arrive("hot")
+    version = world.state.version
+    world.close()
+    world.close()
+    assert (len(world.waiting), world.state.version) == (2, version)
+    world.close()
+    world.close()
+    assert world.state.replicas["hot"].state is State.STOPPING
+
+
+def test_a_claim_sees_that_who_waited_for_longer_has_been_served() -> None:
+    world = one_gpu("hot", "other", max_in_flight=1)
+    ready(world, "hot")
+    world.ask("hot")
+    world.arrive("hot")
+    world.now += 1
+    world.arrive("other")
+    world.now += 1
+    world.arrive("hot")
+    world.advance(40)
+    assert world.at("hot") is State.READY
+    world.close()
+    assert world.at("hot") is State.DRAINING
+
+
+def test_of_many_that_wait_a_few_are_planned_for_in_one_step_and_all_of_them_at_once() -> None:
+    names = [f"s{number:02}" for number in range(CROWD)]
+    world = World(gpus(10_000), [spec("busy"), *[spec(name) for name in names]])
+    ready(world, "busy")
+    world.ask("busy")
+    for name in names:
+        world.arrive(name)
+    world.advance(0)
+    assert planned(world) == set(names)
+    world.take(do.Configured(spec("idle")))
+    first = planned(world)
+    assert 0 < len(first) <= LOOKS // 100
+    assert core.step(world.state, world.now, do.Tick()) == []
+    assert first < planned(world)
+    world.advance(0)
+    assert planned(world) == set(names)
+    assert world.state.next_timer > world.now
