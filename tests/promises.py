@@ -104,7 +104,7 @@ BEHAVIOURS: Final = tuple(
             ("An upgrade happens only if both sides agree, and then bytes pass as they are",
              "RFC 9110 §7.8, RFC 6455 §4"),
             ("Any other answer to an upgrade passes as it is", "RFC 6455 §4.2.2"),
-            ("The management plane checks the Origin of all that browsers send; none of it is a WebSocket", "RFC 6455 §10.2"),
+            ("The management plane checks the Origin of what browsers send; it has no WebSocket", "RFC 6455 §10.2"),
             ("One access line a request: bytes, durations, and why it ended", "nginx, Envoy"),
         ],
         1,

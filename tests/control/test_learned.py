@@ -185,7 +185,9 @@ async def test_a_file_that_is_spoilt_meanwhile_is_written_anew_with_all_that_is_
     assert len(warnings) == 1
 
 
-async def test_l16_where_nothing_can_be_written_it_is_learned_for_this_life(tmp_path: Path, warnings: list[str]) -> None:
+async def test_l16_where_nothing_can_be_written_it_is_learned_for_this_life(
+    tmp_path: Path, warnings: list[str]
+) -> None:
     path = tmp_path / "missing" / "learned.db"
 
     async with life(path) as learned:

@@ -170,7 +170,9 @@ async def test_a_second_replica_needs_a_port_of_its_own_though_the_first_does_no
         await runtime.start(replace(first, replica=1), ignore)
 
 
-async def test_l07_a_port_that_was_taken_meanwhile_is_told_with_the_end(runtime: ProcessRuntime, tmp_path: Path) -> None:
+async def test_l07_a_port_that_was_taken_meanwhile_is_told_with_the_end(
+    runtime: ProcessRuntime, tmp_path: Path
+) -> None:
     go = tmp_path / "go"
     script = "until [ -e $0 ]; do sleep 0.02; done; exec " + " ".join(argv("--port", "{port}"))
     instance = await runtime.start(spec_of("small", command=["/bin/sh", "-c", script, str(go)]), ignore)
