@@ -83,7 +83,7 @@ def test_b62_a_second_signal_ends_it_at_once_and_its_replicas_too(tmp_path: Path
     until(lambda: not proxy.processes(), proxy.processes)
 
 
-def test_a_second_signal_does_not_wait_for_a_replica_that_does_not_stop(tmp_path: Path) -> None:
+def test_b62_a_second_signal_does_not_wait_for_a_replica_that_does_not_stop(tmp_path: Path) -> None:
     stubborn = process("--ignore-sigterm", stop_grace_period=60)
     proxy = Proxy(tmp_path, {"log": {"level": "DEBUG"}, "services": {"small": stubborn}}).start()
     proxy.post("/api/v1/service/small/start?wait=true")
@@ -136,7 +136,7 @@ def test_l10_a_second_proxy_of_the_same_name_is_refused(proxy: Proxy) -> None:
     assert said.err.startswith(f"process {proxy.pid} is a proxy of the same name: ")
 
 
-def test_a_follower_does_not_hold_up_the_end(proxy: Proxy) -> None:
+def test_b62_a_follower_does_not_hold_up_the_end(proxy: Proxy) -> None:
     with urllib.request.urlopen(f"{proxy.url}/api/v1/events", timeout=20) as stream:
         stream.readline()
         rest: list[bytes] = []

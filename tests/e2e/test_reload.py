@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.clients import asking, chat, error_of, question, rest_of, streaming
+from tests.e2e.clients import asking, chat, error_of, rest_of, streaming
 from tests.e2e.conftest import Serve
 from tests.e2e.harness import Proxy, Settings, process, until
 from tests.proxy.serving import Client
@@ -117,27 +117,4 @@ async def test_b62_asked_twice_it_ends_at_once(serve: Serve) -> None:
         with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
             await rest_of(stream)
     assert await asyncio.to_thread(proxy.wait) == 1
-    until(lambda: not proxy.processes(), proxy.processes)
-
-
-async def test_b62_what_streams_past_the_drain_deadline_is_cut(serve: Serve) -> None:
-    proxy = serve({"server": {"drain_timeout_s": 1}, "services": {"chat": process(*ENDLESS)}})
-    async with streaming(proxy, "chat") as stream:
-        proxy.signal(signal.SIGTERM)
-        with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
-            await rest_of(stream)
-    assert await asyncio.to_thread(proxy.wait) == 0
-    until(lambda: not proxy.processes(), proxy.processes)
-
-
-async def test_b62_who_waits_when_it_ends_is_told_so(serve: Serve) -> None:
-    proxy = serve({"services": {"chat": process("--ready-after", "3600")}, "server": {"drain_timeout_s": 1}})
-    async with Client.to(proxy.port) as client:
-        await client.send(question("chat"))
-        await asyncio.to_thread(proxy.await_state, "chat", "loading")
-        proxy.signal(signal.SIGTERM)
-        answer = await client.answer()
-    assert answer.status == 503
-    assert b'"code":"draining"' in answer.body
-    assert await asyncio.to_thread(proxy.wait) == 0
     until(lambda: not proxy.processes(), proxy.processes)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.clients import question
+from tests.e2e.clients import question, streaming
 from tests.e2e.harness import GUARD_S, Proxy, external
 from tests.fakes import engine
+from tests.proxy.serving import Client
 
 pytestmark = pytest.mark.slow
 
@@ -78,22 +79,25 @@ async def test_b62_a_restart_under_load_on_a_socket_that_was_passed_loses_no_req
     assert "Traceback" not in proxy.log
 
 
-async def test_b62_who_still_waits_at_the_drain_deadline_is_told_why_and_when_to_come_back(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
+async def test_b12_b62_who_waits_or_streams_at_the_drain_deadline_is_told_why_it_ends(tmp_path: Path) -> None:
+    with (
+        engine.running("--chunks", "10000", "--interval", "0.02") as running,
+        socket.create_server(("127.0.0.1", 0)) as nobody,
+    ):
         never = external(nobody.getsockname()[1], health={"path": "/health"})
-        proxy = Proxy(tmp_path, {"server": {"drain_timeout_s": 1}, "services": {"small": never}})
-        proxy.start()
-        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
-        writer.write(question("small"))
-        while not await asyncio.to_thread(proxy.requests):
-            await asyncio.sleep(0.01)
-        proxy.signal(signal.SIGTERM)
-        async with asyncio.timeout(GUARD_S):
-            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-        writer.close()
+        services = {"never": never, "endless": external(running.port)}
+        proxy = Proxy(tmp_path, {"server": {"drain_timeout_s": 1}, "services": services}).start()
+        async with Client.to(proxy.port) as waiting, streaming(proxy, "endless") as open_one:
+            await waiting.send(question("never"))
+            while len(await asyncio.to_thread(proxy.requests)) < 2:
+                await asyncio.sleep(0.01)
+            proxy.signal(signal.SIGTERM)
+            answer = await waiting.answer()
+            last = (await open_one.rest()).rsplit(b"data: ", 1)[1]
         assert await asyncio.to_thread(proxy.wait) == 0
 
-    assert head.startswith(b"HTTP/1.1 503")
-    assert b"\r\nretry-after: " in head
-    assert b"\r\nconnection: close" in head
-    assert json.loads(body)["error"]["code"] == "draining"
+    assert (answer.status, answer.header(b"connection")) == (503, b"close")
+    assert answer.header(b"retry-after") is not None
+    assert json.loads(answer.body)["error"]["code"] == "draining"
+    assert json.loads(last[: last.rindex(b"}") + 1])["error"]["code"] == "draining"
+    assert not last.endswith(b"0\r\n\r\n")
