@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from ai_proxy.metrics import UNROUTED, DeviceUse, Ending, Eviction, Fleet, Histogram, Metrics, exposition
+from ai_proxy.api.exposition import exposition
+from ai_proxy.metrics import UNROUTED, DeviceUse, Ending, Eviction, Fleet, Histogram, Metrics
 
 
 def samples(metrics: Metrics, fleet: Fleet | None = None) -> dict[tuple[str, ...], float]:

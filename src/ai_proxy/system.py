@@ -31,7 +31,7 @@ from ai_proxy.events import EventBus
 from ai_proxy.inventory.look import Inventory
 from ai_proxy.inventory.monitor import Monitor
 from ai_proxy.logging import Logs
-from ai_proxy.metrics import Fleet, Metrics, exposition
+from ai_proxy.metrics import Fleet, Metrics
 from ai_proxy.proxy.app import ProxyApp
 from ai_proxy.proxy.cors import opened
 from ai_proxy.routing.table import RouteTable
@@ -195,7 +195,7 @@ class System:
             connections={"idle": self.pool.idle, "active": self.pool.active},
             log_lines_dropped=self._logs.dropped,
         )
-        return await asyncio.to_thread(exposition, self.metrics, fleet)
+        return await asyncio.to_thread(_exposition, self.metrics, fleet)
 
     def _runtimes(self, config: Config) -> Mapping[RuntimeKind, Callable[[], Runtime]]:
         name = proxy_name(self._path, config)
@@ -261,3 +261,10 @@ class System:
             except Exception:  # noqa: BLE001  # edits must not go unnoticed from now on
                 logger.exception("Can't follow {}: SIGHUP reloads it; trying again", self._path)
                 await asyncio.sleep(FOLLOW_RETRY_S)
+
+
+def _exposition(metrics: Metrics, fleet: Fleet) -> bytes:
+    # prometheus_client brings an HTTP server of its own along: nobody waits for that before the first scrape.
+    from ai_proxy.api.exposition import exposition  # noqa: PLC0415
+
+    return exposition(metrics, fleet)

@@ -65,8 +65,6 @@ def test_after_a_the_successor_b_is_missed_until_it_came() -> None:
     estimates.used("b", now + 15)
 
     assert after > 5 * before
-    assert estimates.successors("a")[0][0] == "b"
-    assert estimates.successors("a")[0][1] > 0.8
 
 
 def test_a_service_that_was_forgotten_is_as_one_never_seen() -> None:
@@ -78,7 +76,8 @@ def test_a_service_that_was_forgotten_is_as_one_never_seen() -> None:
     estimates.forget("b")
 
     assert estimates.regret("b", 1000.0) == estimates.regret("never seen", 1000.0)
-    assert all(other != "b" for other, _ in estimates.successors("a"))
+    estimates.used("a", 1010.0)
+    assert estimates.regret("b", 1011.0) == estimates.regret("never seen", 1011.0)
 
 
 def test_a_crowd_that_comes_together_is_one_use() -> None:
@@ -104,12 +103,3 @@ def test_where_nothing_but_popularity_counts_the_popular_are_kept() -> None:
     order = sorted(names, key=lambda service: estimates.regret(service, now + 30), reverse=True)
 
     assert set(order[:3]) <= set(names[:4])
-
-
-def test_it_can_be_told_how_much_room_there_is_later() -> None:
-    estimates = fleet("a", "b")
-    estimates.capacity(8_000)
-    for now in range(0, 1_000, 10):
-        estimates.used("a" if now % 20 else "b", float(now))
-
-    assert estimates.regret("a", 1_000.0) > 0

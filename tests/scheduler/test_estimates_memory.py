@@ -28,10 +28,11 @@ def test_the_next_life_expects_what_this_one_expected() -> None:
     for number, service in enumerate(FLEET):
         after.configure(service, reload_s=5.0 + number, size_mb=4_000 + 1_000 * number)
 
-    after.load(json.loads(json.dumps(before.dump())), 100.0)
+    memo = json.loads(json.dumps(before.dump()))
+    after.load(memo, 100.0)
 
+    assert json.loads(json.dumps(after.dump()))["links"] == memo["links"]
     for service in FLEET:
-        assert after.successors(service) == before.successors(service)
         assert after.regret(service, 700.0) == pytest.approx(before.regret(service, end + 600.0))
 
 

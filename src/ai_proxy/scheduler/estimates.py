@@ -5,7 +5,6 @@ Joins what is known of a service (how long it takes to come back, what room it h
 the time is told and never runs backwards. It knows nothing of devices, replicas or requests.
 """
 
-from collections.abc import Sequence
 from math import inf
 
 import msgspec
@@ -101,14 +100,6 @@ class Estimates:
         self._told[service] = (now + stands_s, regret)
         return regret
 
-    def successors(self, service: str) -> Sequence[tuple[str, float]]:
-        """Who is likely to be wanted within minutes of a use of the service, with the probability, likeliest first.
-
-        Args:
-            service: Who was used.
-        """
-        return self._successors.following(service)
-
     def configure(self, service: str, *, reload_s: float, size_mb: float, weight: float = 1.0) -> None:
         """Say what a service takes, measured or assumed; again if it changes.
 
@@ -125,14 +116,6 @@ class Estimates:
             self._contest.forget(service)
         self._sum_up(known, cost)
         self._told.pop(service, None)
-
-    def capacity(self, memory_mb: float) -> None:
-        """Say how much room the services share.
-
-        Args:
-            memory_mb: Over all devices.
-        """
-        self._memory_mb = memory_mb
 
     def forget(self, service: str) -> None:
         """Drop all that is known of a service.

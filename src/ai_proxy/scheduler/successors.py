@@ -39,11 +39,6 @@ class _Link:
     uses: float
     lag_s: float
 
-    @property
-    def odds(self) -> float:
-        """The probability that the other follows."""
-        return min(1.0, self.brought / self.uses)
-
     def rate(self, elapsed_s: float) -> float:
         """Uses of the other per second that a use of the one has one expect so much later."""
         return self.brought / self.uses / self.lag_s * exp(-elapsed_s / self.lag_s)
@@ -101,15 +96,6 @@ class Successors:
             service: Who was used.
         """
         return self._links.get(service, ())
-
-    def following(self, service: str) -> list[tuple[str, float]]:
-        """Who is used soon after a use of the service, with the probability, the likeliest first.
-
-        Args:
-            service: Who was used.
-        """
-        links = self._links.get(service, {})
-        return sorted(((other, link.odds) for other, link in links.items()), key=lambda pair: (-pair[1], pair[0]))
 
     def used(self, service: str, now: float, elsewhere: float) -> None:
         """Learn from a use.
