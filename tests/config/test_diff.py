@@ -57,6 +57,7 @@ def test_a_config_does_not_differ_from_itself(old: object) -> None:
 
 
 SHAPING = {
+    "tls": {"verify": False},
     "image": "y",
     "command": ["-b"],
     "entrypoint": ["/bin/sh"],

@@ -12,6 +12,7 @@ from ai_proxy.config.models import RuntimeKind
 from ai_proxy.config.reference import ConfigFile, json_schema, page
 from ai_proxy.config.section import Section
 from ai_proxy.config.words import is_map, section_of
+from tests.fakes.certificates import Authority
 
 DOCS = Path(__file__).parents[2] / "docs"
 EXAMPLE = DOCS / "ai-proxy.example.yaml"
@@ -42,8 +43,20 @@ def used_keys(section: type[Section], value: object, prefix: str = "") -> Iterat
                 yield from used_keys(inner, item, f"{prefix}{name}.")
 
 
+def issue_certificates(folder: Path) -> None:
+    folder.mkdir()
+    authority = Authority(folder)
+    for name, cert, key in (("server", "fullchain.pem", "privkey.pem"), ("proxy", "proxy.pem", "proxy.key")):
+        pair = authority.issue(name=name)
+        pair.cert.rename(folder / cert)
+        pair.key.rename(folder / key)
+    for name in ("clients", "internal-ca"):
+        shutil.copy(authority.file, folder / f"{name}.pem")
+
+
 def test_the_example_is_valid(tmp_path: Path) -> None:
     shutil.copy(EXAMPLE, tmp_path)
+    issue_certificates(tmp_path / "tls")
     (tmp_path / "hf.env").write_text("HF_TOKEN=abc\n")
     config = load(tmp_path / EXAMPLE.name, {"UPSTREAM_KEY": "key"} | HASHES)
     assert {service.kind for service in config.services.values()} == set(RuntimeKind)

@@ -7,6 +7,7 @@ all further ones). No HTTP is implemented here: what a test sends is in the test
 import asyncio
 import re
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -116,10 +117,11 @@ class Upstream:
         peers: Connections in the order accepted.
     """
 
-    def __init__(self, *scripts: Script, uds: Path | None = None) -> None:
+    def __init__(self, *scripts: Script, uds: Path | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.peers: list[Peer] = []
         self._scripts = list(scripts)
         self._uds = uds
+        self._tls = tls
         self._server: asyncio.Server
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepted = asyncio.Condition()
@@ -128,7 +130,7 @@ class Upstream:
         if self._uds is not None:
             self._server = await asyncio.start_unix_server(self._accept, self._uds)
         else:
-            self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+            self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
         return self
 
     async def __aexit__(
@@ -152,7 +154,7 @@ class Upstream:
         """Where it answers."""
         if self._uds is not None:
             return Origin("http", "localhost", 80, uds=str(self._uds))
-        return Origin("http", "127.0.0.1", self.port)
+        return Origin("https" if self._tls else "http", "127.0.0.1", self.port)
 
     @property
     def url(self) -> str:

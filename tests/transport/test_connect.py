@@ -1,12 +1,8 @@
-"""Making connections: TLS, deadlines, cancellation."""
+"""Making connections: deadlines, cancellation."""
 
 import asyncio
-import shutil
 import socket
-import ssl
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,10 +10,8 @@ from ai_proxy.transport.errors import ConnectFailed, ConnectTimeout
 from ai_proxy.transport.limits import Timeouts
 from ai_proxy.transport.origin import Origin
 from ai_proxy.transport.pool import Pool
-from tests.conftest import missing
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 
 @pytest.fixture
@@ -60,48 +54,3 @@ async def test_a_name_that_does_not_resolve_is_a_failed_connect() -> None:
         await pool.send(Origin("http", "a" * 70, 80), GET, method=b"GET")
     with pytest.raises(ConnectFailed):
         await pool.send(Origin("http", "x", 80, uds="/nowhere/engine.sock"), GET, method=b"GET")
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if shutil.which("openssl") is None:
-        missing("needs the openssl command")
-    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2"]
-    subprocess.run([*command, "-keyout", path, "-out", f"{path}.crt"], check=True, capture_output=True)
-    with path.open("a") as file:
-        file.write(Path(f"{path}.crt").read_text())
-    return path
-
-
-async def serve_tls(certificate: Path) -> tuple[asyncio.Server, Origin]:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while await reader.read(65536):
-            writer.write(OK)
-        writer.close()
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
-    return server, Origin("https", "localhost", server.sockets[0].getsockname()[1])
-
-
-async def test_tls_connections_are_pooled_like_others(certificate: Path) -> None:
-    server, origin = await serve_tls(certificate)
-    pool = Pool(ssl_context=ssl.create_default_context(cafile=certificate))
-    for _ in range(2):
-        exchange = await pool.send(origin, GET, method=b"GET")
-        assert await exchange.read() == b"hello"
-    assert repr(pool) == "<Pool: 1 origins, 0 active, 1 idle, 0 waiting>"
-    await pool.aclose()
-    server.close()
-
-
-async def test_a_certificate_nobody_vouches_for_is_a_failed_connect(certificate: Path) -> None:
-    server, origin = await serve_tls(certificate)
-    pool = Pool()
-    with pytest.raises(ConnectFailed, match="certificate"):
-        await pool.send(origin, GET, method=b"GET")
-    await pool.aclose()
-    server.close()

@@ -13,6 +13,7 @@ from ai_proxy.config.models import Config, ContainerKeys, ServiceConfig
 _SHAPING = frozenset(ContainerKeys.model_fields) - {"pull_policy", "stop_grace_period", "env_file"} | {
     "args",
     "port",
+    "tls",
     "type",
     "url",
 }
@@ -20,6 +21,7 @@ _AT_START_ONLY = frozenset({
     "name", "state_dir", "devices", "memory_mb", "capacities", "scheduling.headroom_mb",
     "log.level", "log.format", "log.access", "management.host", "management.port", "server.host", "server.port",
     "server.drain_timeout_s", "server.head_timeout_s", "server.body_idle_timeout_s", "server.keep_alive_s",
+    "server.tls",
 })  # fmt: skip
 
 

@@ -8,12 +8,13 @@ The steps, each over the whole file, none stopping at its first fault:
 4. types (`models`, worded by `explain`), then what holds between keys (`check`)
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from ai_proxy.config.certificates import complaint_about
 from ai_proxy.config.check import check, model_names
 from ai_proxy.config.discover import Discovered, discover
 from ai_proxy.config.document import Findings, Node, read
@@ -23,6 +24,7 @@ from ai_proxy.config.fields import Rejected
 from ai_proxy.config.models import Config, ServiceConfig
 from ai_proxy.config.resolve import LAYER_KEYS, Finisher, Layers
 from ai_proxy.config.substitute import substitute
+from ai_proxy.config.tls_files import anchor_tls, check_tls, unverified
 
 SMALLEST = 'services: {small: {type: llama-cpp-server, command: "llama-server -m small.gguf --port {port}"}}'
 """The smallest file that serves something."""
@@ -76,14 +78,23 @@ def inspect(path: Path, environ: Mapping[str, str]) -> Loaded:
     layers = Layers(root, findings)
     finisher = Finisher(path.parent, environ, findings)
     resolved = _resolved(root, layers, finisher)
+    if (server := resolved.get("server")) is not None:
+        resolved = resolved.put("server", anchor_tls(server, path.parent))
     found = discover(root, layers, path.parent, _taken(resolved), findings)
     resolved = _with_services(resolved, found, layers, finisher)
     config = _typed(resolved, findings)
     _check_layers(layers, findings)
     check(resolved, findings)
+    check_tls(resolved, findings)
     if config is None or findings.faults:
         raise ConfigError(findings.faults)
-    return Loaded(config, found.paths, found.notes)
+    return Loaded(config, found.paths, (*found.notes, *_tls_notes(config)))
+
+
+def _tls_notes(config: Config) -> Iterator[str]:
+    if config.server.tls is not None and (complaint := complaint_about(config.server.tls)) is not None:
+        yield complaint
+    yield from (f"{service}: nobody checks its certificate (tls.verify: false)" for service in unverified(config))
 
 
 def _text(path: Path) -> str:

@@ -31,6 +31,7 @@ from ai_proxy.config.management import ManagementConfig
 from ai_proxy.config.section import Section
 from ai_proxy.config.server import LogConfig, ServerConfig
 from ai_proxy.config.sharing import Priority, Replicas, ResourceRequirements, SchedulingConfig, Sleep
+from ai_proxy.config.tls import ServiceTls
 
 
 class EngineType(StrEnum):
@@ -174,6 +175,7 @@ class ServiceConfig(ContainerKeys):
         description="A service that already runs elsewhere: origin and optional base path.",
         examples=["http://10.0.0.7:8000/v1"],
     )
+    tls: ServiceTls | None = Field(None, description="For a `url` of https: whom to believe to be the service.")
     runtime: RuntimeKind | None = Field(
         None,
         validate_default=True,

@@ -13,6 +13,7 @@ from pathlib import Path
 from ai_proxy.config.document import Findings, Node, merge
 from ai_proxy.config.env_file import parse_env_file
 from ai_proxy.config.substitute import START_NAMES, fill
+from ai_proxy.config.tls_files import anchor_tls
 
 LAYER_KEYS = ("defaults", "templates")
 """Top-level keys that exist only in a file: services take them in."""
@@ -94,7 +95,7 @@ class Finisher:
             self._anchor_volumes,
         ):
             service = step(service)
-        return service
+        return anchor_tls(service, self._directory)
 
     def _take_env_files(self, service: Node) -> Node:
         node = service.get("env_file")

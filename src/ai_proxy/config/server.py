@@ -11,6 +11,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from ai_proxy.config.fields import Networks
 from ai_proxy.config.management import CorsConfig
 from ai_proxy.config.section import Section
+from ai_proxy.config.tls import ServerTls
 
 
 class OnExit(StrEnum):
@@ -29,6 +30,7 @@ class ServerConfig(Section):
         examples=["127.0.0.1"],
     )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0: any free one.", examples=[8000])
+    tls: ServerTls | None = Field(None, description="Speak https, on the listener of `management` too. Default: http.")
     on_exit: OnExit = Field(
         OnExit.STOP, description="stop or keep what was started when the proxy ends.", examples=["stop"]
     )

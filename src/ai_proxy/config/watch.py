@@ -8,7 +8,7 @@ read the config.
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 from watchfiles import awatch
@@ -26,6 +26,7 @@ class Watcher:
         path: The config file. Its content at this moment is what changes are measured against.
         look_every_s: How often to look without an event: events can be lost, on network mounts for one, and there is
             a moment before the watch stands.
+        files: Tells the files whose contents count as well, certificates for one.
         patterns: Tells the absolute patterns of the model files that the config in force looks for: that some came or
             went counts as a change. Below the directory where a pattern starts, changes are seen only by looking.
 
@@ -33,18 +34,22 @@ class Watcher:
         `async for _ in Watcher(path): reload()`
     """
 
-    def __init__(self, path: Path, look_every_s: float = 2.0, *, patterns: Callable[[], Iterable[str]] = tuple) -> None:
+    def __init__(
+        self,
+        path: Path,
+        look_every_s: float = 2.0,
+        *,
+        files: Callable[[], Iterable[Path]] = tuple,
+        patterns: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
         self._path = path
         self._look_every_s = look_every_s
+        self._files = files
         self._patterns = patterns
-        self._digest = _digest(path, self._sought)
+        self._digest = self._look()
 
     def __repr__(self) -> str:
         return f"<Watcher {self._path}>"
-
-    @property
-    def _sought(self) -> tuple[str, ...]:
-        return tuple(self._patterns())
 
     async def __aiter__(self) -> AsyncGenerator[None]:
         """Wait for changes until cancelled; a file that is gone for a while is waited for."""
@@ -59,7 +64,7 @@ class Watcher:
 
     async def _changes(self) -> AsyncGenerator[None]:
         """Yield changes for as long as the same directories are the right ones to watch."""
-        watched = await asyncio.to_thread(_watched, self._path, self._sought)
+        watched = await asyncio.to_thread(self._watched)
         events = awatch(
             *watched,
             watch_filter=None,
@@ -71,29 +76,33 @@ class Watcher:
         )
         async with aclosing(events):
             async for _ in events:
-                digest = await asyncio.to_thread(_digest, self._path, self._sought)
+                digest = await asyncio.to_thread(self._look)
                 if digest is not None and digest != self._digest:
                     self._digest = digest
                     yield
-                if await asyncio.to_thread(_watched, self._path, self._sought) != watched:
+                if await asyncio.to_thread(self._watched) != watched:
                     return
 
+    def _look(self) -> bytes | None:
+        """The hash of the contents and of the names that are found, or None while there is no readable file."""
+        try:
+            seen = hashlib.sha256(self._path.read_bytes())
+        except OSError:
+            return None
+        for file in self._files():
+            with suppress(OSError):
+                seen.update(hashlib.sha256(file.read_bytes()).digest())
+        for pattern in self._patterns():
+            seen.update(repr(names(pattern)).encode())
+        return seen.digest()
 
-def _digest(path: Path, patterns: Iterable[str]) -> bytes | None:
-    """The hash of the content and of the names that are found, or None while there is no readable file."""
-    try:
-        content = hashlib.sha256(path.read_bytes())
-    except OSError:
-        return None
-    for pattern in patterns:
-        content.update(repr(names(pattern)).encode())
-    return content.digest()
-
-
-def _watched(path: Path, patterns: Iterable[str]) -> Mapping[Path, int]:
-    """The directories to watch, each with its inode."""
-    starts = [_existing(fixed_part(pattern).resolve()) for pattern in patterns]
-    return {**_directories(path), **{start: start.stat().st_ino for start in starts}}
+    def _watched(self) -> Mapping[Path, int]:
+        """The directories to watch, each with its inode."""
+        watched: dict[Path, int] = {}
+        for file in (self._path, *self._files()):
+            watched |= _directories(file)
+        starts = [_existing(fixed_part(pattern).resolve()) for pattern in self._patterns()]
+        return {**watched, **{start: start.stat().st_ino for start in starts}}
 
 
 def _directories(path: Path) -> Mapping[Path, int]:

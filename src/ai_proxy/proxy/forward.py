@@ -17,6 +17,7 @@ from ai_proxy.proxy.request import Request
 from ai_proxy.proxy.settings import ServiceSettings
 from ai_proxy.routing.endpoints import dialect_of
 from ai_proxy.transport.errors import (
+    CertificateRejected,
     ConnectFailed,
     ConnectTimeout,
     DeadlineExceeded,
@@ -150,6 +151,9 @@ def as_ours(error: TransportError | ProxyError, request: Request) -> ProxyError:
     match error:
         case ProxyError():
             return error
+        case CertificateRejected():
+            why = f"the certificate that service {service!r} shows is not accepted ({error.fault})"
+            return UpstreamUnreachable(why, service=service)
         case ConnectFailed() | PoolClosed():
             return UpstreamUnreachable(f"service {service!r} does not take connections", service=service)
         case PoolTimeout():

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from ai_proxy.config.models import ServiceConfig
 from ai_proxy.devices import Placement
+from ai_proxy.transport.origin import Tls
 
 Progress = Callable[[str], None]
 """Told what a start is doing, in words for people: `pulling image, 41 %`, `creating container`."""
@@ -78,6 +79,7 @@ class Instance:
         replica: Number of the replica within its service.
         scheme: `http` or `https`.
         base_path: Prefix that every request path gets, without a trailing slash; external services only.
+        tls: For `https`: whom to believe to be it.
     """
 
     id: str
@@ -89,6 +91,7 @@ class Instance:
     replica: int = 0
     scheme: str = "http"
     base_path: str = ""
+    tls: Tls | None = field(default=None, repr=False)
 
     @property
     def key(self) -> str:

@@ -6,11 +6,14 @@ everywhere; what a path becomes below the URL's base is `routing.base_path`'s bu
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from urllib.parse import urlsplit
 
+from ai_proxy.config.certificates import BadFile, client_context
 from ai_proxy.config.models import ServiceConfig
 from ai_proxy.errors import StartFailed
 from ai_proxy.runtimes.base import Exit, Instance, InstanceSpec, Progress
+from ai_proxy.transport.origin import Tls
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -21,6 +24,8 @@ class ExternalRuntime:
     def __init__(self) -> None:
         # Set once we have nothing to do with it any more.
         self._left: dict[Instance, asyncio.Event] = {}
+        # For services that say nothing of TLS
+        self._usual: Tls | None = None
 
     def __repr__(self) -> str:
         return f"ExternalRuntime(in_use={[it.id for it, left in self._left.items() if not left.is_set()]})"
@@ -32,14 +37,28 @@ class ExternalRuntime:
         """Start nothing; return the address in the service's `url`.
 
         Raises:
-            StartFailed: The service has no `url`.
+            StartFailed: The service has no `url`, or a file of its `tls` can't be used.
         """
         if spec.config.url is None:
             raise StartFailed("an external service needs a url", service=spec.service)
         progress("runs elsewhere, nothing to start")
         instance = instance_of(spec, spec.config.url)
+        if instance.scheme == "https":
+            instance = replace(instance, tls=await self._tls(spec))
         self._left[instance] = asyncio.Event()
         return instance
+
+    async def _tls(self, spec: InstanceSpec) -> Tls:
+        """Whom to believe to be a service; reading the system's CAs takes long enough to do it once."""
+        tls = spec.config.tls
+        if tls is None:
+            if self._usual is None:
+                self._usual = Tls(await asyncio.to_thread(client_context))
+            return self._usual
+        try:
+            return Tls(await asyncio.to_thread(client_context, tls), tls.server_name)
+        except BadFile as bad:
+            raise StartFailed(f"tls.{bad.key} of service {spec.service!r} can't be used", service=spec.service) from bad
 
     async def stop(self, instance: Instance, grace_s: float) -> None:  # noqa: ARG002 - nothing is waited for
         """Stop nothing: the service runs on, we only leave it."""

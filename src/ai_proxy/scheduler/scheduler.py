@@ -170,7 +170,8 @@ class Scheduler:
     ) -> None:
         """Take what happened to a replica; `service` is its key."""
         if instance is not None:
-            origin = Origin(instance.scheme, instance.host, instance.port, next(self._generations))
+            generation = next(self._generations)
+            origin = Origin(instance.scheme, instance.host, instance.port, generation, tls=instance.tls)
             self._doors[service] = (origin, instance.base_path.encode())
         left = leftovers.held_mb if leftovers is not None else {}
         self._step(do.Reported(service, event, instance, failure, left))

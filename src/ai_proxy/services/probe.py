@@ -15,6 +15,7 @@ from ai_proxy.engines.profile import Call, Question
 from ai_proxy.routing.base_path import join_path
 from ai_proxy.runtimes.base import Instance
 from ai_proxy.transport.adapter import PooledTransport
+from ai_proxy.transport.errors import CertificateRejected
 from ai_proxy.transport.limits import Limits
 from ai_proxy.transport.pool import Pool
 
@@ -124,7 +125,9 @@ class Probe:
         except (TimeoutError, httpx.TimeoutException):
             return Finding(0, f"{call.path} did not answer within {deadline_s:g} s")
         except httpx.HTTPError as error:
-            return Finding(0, f"{call.path} can't be reached ({type(error).__name__})")
+            cause = error.__cause__
+            why = cause.fault if isinstance(cause, CertificateRejected) else type(error).__name__
+            return Finding(0, f"{call.path} can't be reached ({why})")
         return Finding(status, f"{call.path} answered {status} {_excerpt(body)}".strip(), body)
 
     async def _exchange(
@@ -133,8 +136,9 @@ class Probe:
         """Bounded in size here; in time by the caller, since httpx's own timeouts begin anew at each byte."""
         url, body = url_of(instance, call.path), bytearray()
         said = {**headers, "content-type": "application/json"} if call.body else dict(headers)
+        extensions = {"tls": instance.tls}
         async with self._client.stream(
-            call.method, url, headers=said, content=call.body or None, timeout=timeout_s
+            call.method, url, headers=said, content=call.body or None, timeout=timeout_s, extensions=extensions
         ) as answer:
             async for piece in answer.aiter_bytes():
                 body += piece

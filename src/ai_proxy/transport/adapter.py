@@ -81,6 +81,8 @@ class PooledTransport(httpx.AsyncBaseTransport):
         pool: The pool to use; the caller closes it. Without one, the transport owns a pool of its own.
         uds: Path of a Unix socket to which all requests go, whatever their host.
 
+    A request's extension `tls` is its origin's.
+
     Example:
         `async with httpx.AsyncClient(transport=PooledTransport()) as client: ...`
     """
@@ -101,7 +103,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
         """
         with httpx_errors(request):
             exchange = await self._pool.send(
-                _origin(request.url, self._uds),
+                _origin(request, self._uds),
                 _head(request),
                 _body(request),
                 method=request.method.encode("ascii"),
@@ -124,11 +126,12 @@ class PooledTransport(httpx.AsyncBaseTransport):
             await self._pool.aclose()
 
 
-def _origin(url: httpx.URL, uds: str | None) -> Origin:
+def _origin(request: httpx.Request, uds: str | None) -> Origin:
+    url = request.url
     default = _DEFAULT_PORTS.get(url.scheme)
     if default is None:
         raise httpx.UnsupportedProtocol(f"{url.scheme!r} is neither http nor https")
-    return Origin(url.scheme, url.host, url.port or default, uds=uds)
+    return Origin(url.scheme, url.host, url.port or default, uds=uds, tls=request.extensions.get("tls"))
 
 
 def _head(request: httpx.Request) -> bytes:

@@ -23,6 +23,7 @@ from ai_proxy.transport.exchange import Exchange
 from ai_proxy.transport.limits import Limits, Timeouts
 from ai_proxy.transport.origin import Origin
 from ai_proxy.transport.reader import InformationalHook, Phase, ResponseReader
+from ai_proxy.transport.tls import hold_little
 from ai_proxy.transport.upgrade import RawSocket
 from ai_proxy.transport.upload import Upload, declared_length
 
@@ -233,6 +234,7 @@ class Connection(asyncio.Protocol):
         if self._closed:
             self._transport.abort()
         else:
+            hold_little(self._transport)
             self._owner.made(self)
 
     def data_received(self, data: bytes) -> None:

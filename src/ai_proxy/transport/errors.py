@@ -2,6 +2,7 @@
 
     TransportError
     ├── ConnectFailed          refused, unreachable, unresolvable, bad TLS
+    │   └── CertificateRejected
     ├── PoolClosed             the pool was shut, or the origin was dropped while waiting for a turn
     ├── DeadlineExceeded
     │   ├── ConnectTimeout     no connection in time
@@ -17,6 +18,8 @@
 The tree says what happened and to whom; which status a client gets for it is not decided here.
 """
 
+from ai_proxy.transport.tls import CertificateFault
+
 
 class TransportError(Exception):
     """Base of all errors that this library raises on its own account."""
@@ -24,6 +27,18 @@ class TransportError(Exception):
 
 class ConnectFailed(TransportError):
     """No connection could be made: refused, unreachable, unresolvable, or TLS failed. Nothing was sent."""
+
+
+class CertificateRejected(ConnectFailed):
+    """The upstream's certificate is not accepted. Nothing was sent.
+
+    Attributes:
+        fault: Why.
+    """
+
+    def __init__(self, message: str, fault: CertificateFault) -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 class PoolClosed(TransportError):

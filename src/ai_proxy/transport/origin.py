@@ -4,6 +4,20 @@ Pure data: no I/O, no event loop; modules that must stay pure may import it.
 """
 
 from dataclasses import dataclass, field
+from ssl import SSLContext
+from typing import NamedTuple
+
+
+class Tls(NamedTuple):
+    """How an origin is reached by https.
+
+    Attributes:
+        context: Whose certificates are believed, and what is shown; made elsewhere, once.
+        server_name: The name that the origin's has to bear; None for its host.
+    """
+
+    context: SSLContext
+    server_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +30,7 @@ class Origin:
         port: TCP port.
         generation: Counts restarts: a restarted replica never sees a connection of its former life.
         uds: Path of a Unix socket to use in place of host and port.
+        tls: For `https`: whom to believe to be it; None leaves that to the pool.
 
     Example:
         >>> Origin("http", "127.0.0.1", 8080) == Origin("http", "127.0.0.1", 8080, generation=1)
@@ -29,11 +44,12 @@ class Origin:
     port: int
     generation: int = 0
     uds: str | None = None
+    tls: Tls | None = field(default=None, repr=False)
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # Every send looks the origin up; hashing five fields each time would cost more than the look-up.
-        key = (self.scheme, self.host, self.port, self.generation, self.uds)
+        # Every send looks the origin up; hashing six fields each time would cost more than the look-up.
+        key = (self.scheme, self.host, self.port, self.generation, self.uds, self.tls)
         object.__setattr__(self, "_hash", hash(key))
 
     def __hash__(self) -> int:

@@ -11,12 +11,20 @@ import ssl
 from math import inf
 
 from ai_proxy.transport.connection import Body, Connection
-from ai_proxy.transport.errors import ConnectFailed, ConnectTimeout, PoolClosed, PoolTimeout, UpstreamClosed
+from ai_proxy.transport.errors import (
+    CertificateRejected,
+    ConnectFailed,
+    ConnectTimeout,
+    PoolClosed,
+    PoolTimeout,
+    UpstreamClosed,
+)
 from ai_proxy.transport.exchange import Exchange
 from ai_proxy.transport.lane import Lane
 from ai_proxy.transport.limits import Limits, Timeouts
 from ai_proxy.transport.origin import Origin
 from ai_proxy.transport.reader import InformationalHook
+from ai_proxy.transport.tls import fault_of
 
 __all__ = ["Exchange", "Limits", "Origin", "Pool", "Timeouts"]
 
@@ -32,7 +40,7 @@ class Pool:
     Args:
         limits: Bounds of connections and responses.
         timeouts: Deadlines where a request names none.
-        ssl_context: For `https` origins; the system's default if None.
+        ssl_context: For `https` origins that bring none; the system's default if None.
     """
 
     def __init__(
@@ -203,6 +211,8 @@ class Pool:
             lane.give_up(connection)
             if isinstance(error, TimeoutError):
                 raise ConnectTimeout(f"no connection to {origin} within {within_s} s") from None
+            if isinstance(error, ssl.SSLCertVerificationError):
+                raise CertificateRejected(f"cannot connect to {origin}: {error}", fault_of(error)) from error
             if isinstance(error, (OSError, UnicodeError)):
                 raise ConnectFailed(f"cannot connect to {origin}: {error}") from error
             raise
@@ -213,18 +223,21 @@ class Pool:
 
     async def _open_socket(self, loop: asyncio.AbstractEventLoop, connection: Connection) -> None:
         origin = connection.origin
-        tls = self._tls() if origin.scheme == "https" else None
+        context, name = self._tls(origin) if origin.scheme == "https" else (None, None)
         if origin.uds is not None:
-            await loop.create_unix_connection(
-                lambda: connection, origin.uds, ssl=tls, server_hostname=origin.host if tls else None
-            )
+            await loop.create_unix_connection(lambda: connection, origin.uds, ssl=context, server_hostname=name)
         else:
-            await loop.create_connection(lambda: connection, origin.host, origin.port, ssl=tls)
+            await loop.create_connection(
+                lambda: connection, origin.host, origin.port, ssl=context, server_hostname=name
+            )
 
-    def _tls(self) -> ssl.SSLContext:
+    def _tls(self, origin: Origin) -> tuple[ssl.SSLContext, str]:
+        """The context for an origin, and the name that its certificate has to bear."""
+        if origin.tls is not None:
+            return origin.tls.context, origin.tls.server_name or origin.host
         if self._ssl_context is None:
             self._ssl_context = ssl.create_default_context()
-        return self._ssl_context
+        return self._ssl_context, origin.host
 
     def _lane(self, origin: Origin) -> Lane:
         if self._closed:
