@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ai_proxy.cli import main
 
-GUARD_S = 20
+GUARD_S = 40
 AI_PROXY = (sys.executable, "-m", "ai_proxy")
 
 

@@ -24,7 +24,7 @@ import yaml
 from ai_proxy.runtimes.process.ports import free_port
 from tests.fakes import engine
 
-GUARD_S = 20.0
+GUARD_S = 40.0
 POLL_S = 0.01
 MARK = "AI_PROXY_TEST_MARK"
 
@@ -70,6 +70,7 @@ class Proxy:
         settings: Its config; name, state directory and port are added.
         environ: Variables set for it.
         stderr: Where its log goes; a file in `folder` by default.
+        under: A command that runs it in its own place, as `prlimit` does.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Proxy:
         *,
         environ: Mapping[str, str] | None = None,
         stderr: IO[bytes] | int | None = None,
+        under: tuple[str, ...] = (),
     ) -> None:
         self.folder = folder
         self.name = f"e{uuid.uuid4().hex[:10]}"
@@ -86,6 +88,7 @@ class Proxy:
         self.port = 0
         self._environ = {**os.environ, **(environ or {}), MARK: self.name}
         self._stderr = stderr
+        self._under = under
         self._log_begins = 0
         self._good_ends: tuple[int, ...] = (0,)
         self._process: subprocess.Popen[bytes]
@@ -105,7 +108,7 @@ class Proxy:
 
     def start(self, port: int = 0) -> Self:
         """Start it and wait until it listens, on any port or on this one."""
-        serve = (sys.executable, "-m", "ai_proxy", "serve", "--config", str(self.config))
+        serve = (*self._under, sys.executable, "-m", "ai_proxy", "serve", "--config", str(self.config))
         if self._stderr is not None:
             self.port = free_port(())
             self._spawn((*serve, "--port", str(self.port)))
