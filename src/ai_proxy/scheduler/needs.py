@@ -74,6 +74,8 @@ def is_pinned(state: SchedulerState, replica: Replica) -> bool:
 
 def awaited_since(state: SchedulerState, service: ServiceState) -> float:
     """Since when somebody waits for a service, or for one that requires it; infinity if nobody does."""
+    if service.id not in state.dependents:
+        return service.interest_since
     ahead = (awaited_since(state, dependent) for dependent in dependents_of(state, service))
     return min((service.interest_since, *ahead))
 

@@ -62,7 +62,7 @@ def place(turn: Turn, interested: Iterable[ServiceState]) -> None:
                     if not is_late:
                         state.arm(turn.now, replica.service.id)
                     is_late = True
-            if room is not None:
+            if room is not None and not is_late:
                 promised.append(replica.key + PROMISED)
                 state.ledger.reserve(promised[-1], room)
     finally:
@@ -129,7 +129,8 @@ def _place(turn: Turn, replica: Replica) -> Placement | None:
         _wait_for(turn, replica, ask, missing)
         return None
     if replica.state is not State.SLEEPING:
-        return _decide(turn, replica, ask)
+        residents = Residents(turn.state, turn.now)
+        return _carry_out(turn, replica, ask, residents, plan(ask, turn.state.ledger, residents))
     return _wake(turn, replica, ask)
 
 
@@ -144,8 +145,9 @@ def _wake(turn: Turn, replica: Replica, ask: Ask) -> Placement | None:
     ledger.release(replica.key)
     here = replace(ask, demand=_where_it_sleeps(ask.demand, kept))
     residents = Residents(turn.state, turn.now)
-    is_stuck = _is_stuck(plan(here, ledger, residents)) and not _is_stuck(plan(ask, ledger, residents))
-    room = None if is_stuck else _decide(turn, replica, here)
+    verdict = plan(here, ledger, residents)
+    is_stuck = _is_stuck(verdict) and not _is_stuck(plan(ask, ledger, residents))
+    room = None if is_stuck else _carry_out(turn, replica, here, residents, verdict)
     if replica.state is not State.SLEEPING:
         return None
     ledger.reserve(replica.key, kept)
@@ -189,10 +191,13 @@ def _place_spare(turn: Turn, replica: Replica, ask: Ask) -> None:
         turn.move(replica, machine.Event.UNWANTED, "there is no room for another replica")
 
 
-def _decide(turn: Turn, replica: Replica, ask: Ask) -> Placement | None:
+def _carry_out(turn: Turn, replica: Replica, ask: Ask, residents: Residents, verdict: Plan) -> Placement | None:
+    """Do what the planner said of an ask.
+
+    Returns:
+        As `_place`.
+    """
     service, state = replica.service, turn.state
-    residents = Residents(state, turn.now)
-    verdict = plan(ask, state.ledger, residents)
     turn.explain(service, type(verdict).__name__.lower(), verdict.reason)
     room: Placement | None = None
     match verdict:
@@ -232,17 +237,18 @@ def _wait(turn: Turn, replica: Replica, ask: Ask, residents: Residents) -> Place
     """Nothing idle is enough: have engines asked, look again when somebody may leave, claim when it is time."""
     for live in turn.state.ready.values():
         for each in live.peers or (live,):
-            turn.doubt(each)
+            if not each.open:
+                turn.doubt(each)
     turn.resting_until = resting_until = residents.resting_until
     if resting_until < math.inf:
         turn.state.arm(resting_until, replica.service.id)
-    rest = turn.state.ledger.without(holder for holder in residents if residents[holder].leaving)
+    rest = turn.state.ledger.without([holder for holder, resident in residents.items() if resident.leaving])
     if turn.now >= replica.service.interest_since + turn.state.settings.claim_after_s:
-        return _claim(turn, replica, ask, rest)
+        return _claim(turn, replica, ask, rest, residents)
     return rest.fit(ask.demand)
 
 
-def _claim(turn: Turn, replica: Replica, ask: Ask, rest: Ledger) -> Placement | None:
+def _claim(turn: Turn, replica: Replica, ask: Ask, rest: Ledger, residents: Residents) -> Placement | None:
     """Drain what is in the way of a service that has waited for long enough.
 
     A replica that somebody younger waits for is let load first: it has to leave as soon as it has served them.
@@ -252,12 +258,12 @@ def _claim(turn: Turn, replica: Replica, ask: Ask, rest: Ledger) -> Placement | 
         replica: What waits.
         ask: What it asks for.
         rest: The ledger without those that leave anyway.
+        residents: Who holds room.
 
     Returns:
         The room that it will have once they have left, now or later; None if nobody's leaving would do.
     """
     since, state = replica.service.interest_since, turn.state
-    residents = Residents(state, turn.now)
     younger = [
         holder
         for holder, resident in residents.items()

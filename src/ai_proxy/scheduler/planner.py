@@ -131,9 +131,8 @@ def plan(ask: Ask, ledger: Ledger, residents: Mapping[str, Resident], *, choose:
         if placement is not None:
             return Evict(choice.victims, placement, choice.regret, choice.exact, reasons.evict(choice, placement))
     # 4
-    pinned = [
-        h for h, resident in residents.items() if h in rest and (resident.pinned or resident.service in ask.requires)
-    ]
+    requires = ask.requires
+    pinned = [h for h, r in residents.items() if (r.pinned or (requires and r.service in requires)) and h in held]
     if any(holder in rivals for holder in pinned) or ledger.with_only(pinned).fit(demand) is None:
         return Refuse(reasons.never(pinned))
     # 5

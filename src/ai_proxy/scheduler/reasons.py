@@ -107,7 +107,7 @@ class Reasons:
         if rivals := [holder for holder in self.rivals if holder in rest and holder not in candidates]:
             why.append(f"it may not run beside {self._stay(dict.fromkeys(rivals, 0))}")
         why += self._of_shared(rest, candidates)
-        if lost := [device for device in rest.eligible(demand) if device.uuid in self._ask.lost]:
+        if self._ask.lost and (lost := [each for each in rest.eligible(demand) if each.uuid in self._ask.lost]):
             why.append(f"out of question: {_gpus(lost)}")
         why += [self._of_device(rest, device, candidates) for device in self._nearest(rest, candidates)]
         return "; ".join([f"it needs {demand}", *why])
@@ -115,8 +115,9 @@ class Reasons:
     def _of_shared(self, rest: Ledger, candidates: Collection[str]) -> list[str]:
         """What of host memory and named resources would be short even if the candidates left."""
         demand, why = self._ask.demand, []
-        memory = {holder: placement.memory_mb for holder, placement in rest.held.items() if placement.memory_mb}
-        if demand.memory_mb > rest.free_memory_mb + sum(memory[holder] for holder in memory if holder in candidates):
+        short_mb = demand.memory_mb - rest.free_memory_mb
+        memory = {h: held.memory_mb for h, held in rest.held.items() if held.memory_mb} if short_mb > 0 else {}
+        if short_mb > sum(memory[holder] for holder in memory if holder in candidates):
             held = {holder: mb for holder, mb in memory.items() if holder not in candidates}
             why.append(f"the host has {rest.free_memory_mb:,} MB free ({self._stay(held)})")
         for name, amount in demand.custom:
@@ -136,21 +137,21 @@ class Reasons:
 
     def _nearest(self, rest: Ledger, candidates: Collection[str]) -> list[Device]:
         """Of the devices that it would fit on, but not even if the candidates left, those that come closest."""
-        demand = self._ask.demand
+        demand, lost = self._ask.demand, self._ask.lost
+        whole, least_mb = demand.vram_mb is None, demand.least_vram_mb
+        enough_mb = 0 if whole else least_mb + rest.headroom_mb
 
         def lacking(device: Device) -> int:
             charges = rest.holders_on(device.uuid)
-            if demand.vram_mb is None:
-                return sum(holder not in candidates for holder in charges)
-            free_mb = rest.free_mb(device) + sum(mb for holder, mb in charges.items() if holder in candidates)
-            return demand.least_vram_mb - free_mb
-
-        def large_enough(device: Device) -> bool:
-            return demand.vram_mb is None or device.vram_mb - rest.headroom_mb >= demand.least_vram_mb
+            if whole:
+                return len([holder for holder in charges if holder not in candidates])
+            return (
+                least_mb - rest.free_mb(device) - sum([charges[holder] for holder in charges if holder in candidates])
+            )
 
         nearest: list[tuple[int, list[Device]]] = []
         for alike in rest.alike(demand):
-            able = [device for device in alike if device.uuid not in self._ask.lost and large_enough(device)]
+            able = [device for device in alike if device.vram_mb >= enough_mb and device.uuid not in lost]
             short = [(lacks, place) for place, device in enumerate(able) if (lacks := lacking(device)) > 0]
             lack = demand.gpus - (len(able) - len(short))
             nearest.append((lack, [able[place] for _, place in sorted(short)[:_DEVICES]]))

@@ -71,8 +71,8 @@ class Residents(Mapping[str, Resident]):
         if not self._state.settings.min_residency_s:
             return math.inf
         views = [view for _, view in self.items() if isinstance(view, _View)]
-        untils = [view.rests_until for view in views if view.is_free]
-        return min([until for until in untils if until > self._now], default=math.inf)
+        resting = [(until, view) for view in views if (until := view.rests_until) > self._now]
+        return min([until for until, view in resting if view.is_free], default=math.inf)
 
     def _view(self, replica: Replica) -> Resident:
         view = replica.view
