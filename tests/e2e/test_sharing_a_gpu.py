@@ -47,6 +47,8 @@ ASKED_FOR = {"X-AI-Proxy-Max-Wait": {"too_late", "wait_timeout"}, "X-AI-Proxy-Ma
 
 SAYS: Any = [{"role": "user", "content": "The three primary colours are"}]
 TOKENS = 6
+SLACK_S = 5.0
+"""What a busy machine may add to a wait."""
 
 type Event = dict[str, Any]
 
@@ -237,8 +239,8 @@ def check_waits(told: Sequence[Told], events: Sequence[Event]) -> None:
     )
     for each in (each for each in told if each.id in waits):
         wait = waits[each.id]
-        assert wait["waited_s"] <= bound_s(wait, events, exchange_s) + GUARD_S / 4, wait
-        assert wait["waited_s"] <= float(each.wish.get("X-AI-Proxy-Max-Wait", "inf")) + GUARD_S / 4, wait
+        assert wait["waited_s"] <= bound_s(wait, events, exchange_s) + SLACK_S, wait
+        assert wait["waited_s"] <= float(each.wish.get("X-AI-Proxy-Max-Wait", "inf")) + SLACK_S, wait
         assert wait["outcome"] == ("admitted" if each.outcome == "ok" else each.outcome)
 
 
