@@ -1,0 +1,1 @@
+"""Random bytes at every door, judged by what must hold whatever they are."""
