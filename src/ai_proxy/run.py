@@ -26,11 +26,11 @@ from ai_proxy.config.models import Config
 from ai_proxy.config.paths import state_dir
 from ai_proxy.control.lock import InstanceLock
 from ai_proxy.logging import Logs, setup
+from ai_proxy.proxy.intake import Intake, allow_many_files, most_clients
 from ai_proxy.proxy.limits import ConnectionLimits
 from ai_proxy.proxy.protocol import ProxyProtocol
 from ai_proxy.server import App, RootApp
 
-BACKLOG = 2048
 FORCE_CHECK_S = 0.1
 
 
@@ -127,14 +127,15 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept, on every listener."""
-        await super().startup(sockets)
-        for sock, app in self._further:
+        await super().startup([])  # it would accept more than there are file descriptors for
+        most = most_clients(allow_many_files())
+        for sock, app in [*((sock, self._root) for sock in sockets or ()), *self._further]:
             config = copy(self.config)
             config.loaded_app = app
             protocol = cast("Callable[..., asyncio.Protocol]", config.http_protocol_class)
             make = partial(protocol, config, self.server_state, self.lifespan.state)
-            loop = asyncio.get_running_loop()
-            self.servers.append(await loop.create_server(make, sock=sock, ssl=config.ssl, backlog=BACKLOG))
+            intake = Intake(sock, make, connected=self.server_state.connections, most=most, tls=config.ssl)
+            self.servers.append(cast("asyncio.Server", intake))
         self._tell("READY=1")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -187,6 +188,5 @@ def _uvicorn_config(root: RootApp, config: Config) -> uvicorn.Config:
         log_config=None,
         server_header=False,
         date_header=False,
-        backlog=BACKLOG,
         timeout_graceful_shutdown=math.ceil(config.server.drain_timeout_s),
     )
