@@ -26,6 +26,7 @@ from ai_proxy.control.lock import InstanceLock
 from ai_proxy.errors import UnknownPath
 from ai_proxy.inventory.look import look_around, monitor_of
 from ai_proxy.logging import Logs, setup
+from ai_proxy.metrics import Fleet, Metrics
 from ai_proxy.proxy.replies import reply
 from ai_proxy.routing.endpoints import dialect_of
 from ai_proxy.system import System
@@ -143,7 +144,12 @@ class RootApp:
         system = self._system
         if system is None:
             return _not_started
-        return create_api(Context(system.plane, system.clock, system.exposition, system.closing))
+
+        async def scrape() -> bytes:
+            # In a thread, as a thousand services take long.
+            return await asyncio.to_thread(_exposition, system.metrics, system.fleet())
+
+        return create_api(Context(system.plane, system.clock, scrape, system.closing))
 
 
 def create_app() -> App:
@@ -164,6 +170,13 @@ def create_app() -> App:
         await root(scope, receive, send)
 
     return app
+
+
+def _exposition(metrics: Metrics, fleet: Fleet) -> bytes:
+    # prometheus_client brings an HTTP server of its own along: nobody waits for that before the first scrape.
+    from ai_proxy.api.exposition import exposition  # noqa: PLC0415
+
+    return exposition(metrics, fleet)
 
 
 def _is_management(path: str) -> bool:

@@ -184,10 +184,10 @@ class System:
         if not self.closing.is_set():
             self._own(self._reload(), "reload")
 
-    async def exposition(self) -> bytes:
-        """The metrics of this process in Prometheus' format; written in a thread, a thousand services take long."""
+    def fleet(self) -> Fleet:
+        """What a scrape shows beside what is counted."""
         views = self.plane.views()
-        fleet = Fleet(
+        return Fleet(
             version=__version__,
             states={view.id: view.state.state for view in views},
             waiting={view.id: view.state.waiting for view in views if view.state.waiting},
@@ -195,7 +195,6 @@ class System:
             connections={"idle": self.pool.idle, "active": self.pool.active},
             log_lines_dropped=self._logs.dropped,
         )
-        return await asyncio.to_thread(_exposition, self.metrics, fleet)
 
     def _runtimes(self, config: Config) -> Mapping[RuntimeKind, Callable[[], Runtime]]:
         name = proxy_name(self._path, config)
@@ -261,10 +260,3 @@ class System:
             except Exception:  # noqa: BLE001  # edits must not go unnoticed from now on
                 logger.exception("Can't follow {}: SIGHUP reloads it; trying again", self._path)
                 await asyncio.sleep(FOLLOW_RETRY_S)
-
-
-def _exposition(metrics: Metrics, fleet: Fleet) -> bytes:
-    # prometheus_client brings an HTTP server of its own along: nobody waits for that before the first scrape.
-    from ai_proxy.api.exposition import exposition  # noqa: PLC0415
-
-    return exposition(metrics, fleet)

@@ -70,6 +70,16 @@ class Resident(Protocol):
         """Holders that can't run without it and leave with it."""
 
 
+class View(Resident, Protocol):
+    """A resident that is kept and looked at again.
+
+    Attributes:
+        now: The moment as of which it tells.
+    """
+
+    now: float
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """What is to be placed.

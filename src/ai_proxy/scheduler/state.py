@@ -14,7 +14,7 @@ from typing import Protocol
 from ai_proxy.devices import Placement
 from ai_proxy.errors import CannotServe
 from ai_proxy.runtimes.base import Instance
-from ai_proxy.scheduler.asks import Resident
+from ai_proxy.scheduler.asks import View
 from ai_proxy.scheduler.estimates import Estimates
 from ai_proxy.scheduler.figures import Figures
 from ai_proxy.scheduler.ledger import Ledger
@@ -101,16 +101,6 @@ class Outlook:
     version: int
     room: Placement | None
     until: float
-
-
-class View(Resident, Protocol):
-    """A replica as the planner sees it.
-
-    Attributes:
-        now: The moment as of which it tells.
-    """
-
-    now: float
 
 
 @dataclass(slots=True, eq=False)
@@ -252,9 +242,7 @@ class ServiceState:
     def interest_since(self) -> float:
         """Since when somebody waits for whose sake room is made; infinity if nobody does."""
         since = min(self.wanted_since, self.required_since)
-        if self.queue and (oldest := next(iter(self.queue.values())).since) < since:
-            return oldest
-        return since
+        return min(since, next(iter(self.queue.values())).since) if self.queue else since
 
     @property
     def state(self) -> State:

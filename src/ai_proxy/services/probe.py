@@ -7,20 +7,19 @@ it. Nothing is decided here; a finding says what was seen, in words that fit int
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from types import MappingProxyType
-
-import httpx
+from typing import TYPE_CHECKING
 
 from ai_proxy.engines.profile import Call, Question
-from ai_proxy.routing.base_path import join_path
 from ai_proxy.runtimes.base import Instance
-from ai_proxy.transport.adapter import PooledTransport
-from ai_proxy.transport.errors import CertificateRejected
 from ai_proxy.transport.limits import Limits
 from ai_proxy.transport.pool import Pool
 
+if TYPE_CHECKING:
+    from ai_proxy.services.client import Client
+
 DEADLINE_S = 2.0
-MAX_BODY_BYTES = 4 * 1024 * 1024  # `/slots` shows the prompts of some llama-server versions
 _QUOTED = 80
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -42,7 +41,7 @@ class Finding:
     @property
     def is_success(self) -> bool:
         """Whether the answer was a 2xx."""
-        return httpx.codes.is_success(self.status)
+        return 200 <= self.status < 300
 
 
 class Probe:
@@ -55,11 +54,7 @@ class Probe:
     def __init__(self, deadline_s: float = DEADLINE_S) -> None:
         self._deadline_s = deadline_s
         self._pool = Pool(limits=Limits(idle_expiry_s=0))
-        self._client = httpx.AsyncClient(
-            transport=PooledTransport(self._pool),
-            headers={"connection": "close"},
-            trust_env=False,
-        )
+        self._client: Client | None = None
 
     def __repr__(self) -> str:
         return f"<Probe {self._pool!r}>"
@@ -88,7 +83,7 @@ class Probe:
         found = await self.call(instance, Call("GET", question.path), headers)
         if found.status == 0:
             return None
-        if found.status != httpx.codes.OK:
+        if found.status != HTTPStatus.OK:
             raise ValueError(found.detail)
         return question.reads(found.body)
 
@@ -119,49 +114,30 @@ class Probe:
             deadline_s: For the exchange as a whole; else the probe's.
         """
         deadline_s = self._deadline_s if deadline_s is None else deadline_s
+        client = self._client
+        if client is None:
+            client = self._client = await asyncio.to_thread(_connect, self._pool)
         try:
             async with asyncio.timeout(deadline_s):
-                status, body = await self._exchange(instance, call, headers, deadline_s)
-        except (TimeoutError, httpx.TimeoutException):
+                status, body = await client.exchange(instance, call, headers, deadline_s)
+        except TimeoutError:
             return Finding(0, f"{call.path} did not answer within {deadline_s:g} s")
-        except httpx.HTTPError as error:
-            cause = error.__cause__
-            why = cause.fault if isinstance(cause, CertificateRejected) else type(error).__name__
-            return Finding(0, f"{call.path} can't be reached ({why})")
+        except ConnectionError as error:
+            return Finding(0, f"{call.path} can't be reached ({error})")
         return Finding(status, f"{call.path} answered {status} {_excerpt(body)}".strip(), body)
-
-    async def _exchange(
-        self, instance: Instance, call: Call, headers: Mapping[str, str], timeout_s: float
-    ) -> tuple[int, bytes]:
-        """Bounded in size here; in time by the caller, since httpx's own timeouts begin anew at each byte."""
-        url, body = url_of(instance, call.path), bytearray()
-        said = {**headers, "content-type": "application/json"} if call.body else dict(headers)
-        extensions = {"tls": instance.tls}
-        async with self._client.stream(
-            call.method, url, headers=said, content=call.body or None, timeout=timeout_s, extensions=extensions
-        ) as answer:
-            async for piece in answer.aiter_bytes():
-                body += piece
-                if len(body) > MAX_BODY_BYTES:
-                    break
-        return answer.status_code, bytes(body[:MAX_BODY_BYTES])
 
     async def aclose(self) -> None:
         """Close the client and its pool."""
-        await self._client.aclose()
+        if self._client is not None:
+            await self._client.aclose()
         await self._pool.aclose()
 
 
-def url_of(instance: Instance, path: str) -> str:
-    """The URL of a path on a replica.
+def _connect(pool: Pool) -> "Client":
+    # httpx takes a tenth of a second to import: nobody waits for that before the first probe, nor does the loop then.
+    from ai_proxy.services.client import Client  # noqa: PLC0415
 
-    Example:
-        >>> url_of(Instance("x", "chat", "::1", 8080, base_path="/api"), "/health")
-        'http://[::1]:8080/api/health'
-    """
-    host = f"[{instance.host}]" if ":" in instance.host else instance.host
-    target = join_path(instance.base_path.encode(), path.encode()).decode()
-    return f"{instance.scheme}://{host}:{instance.port}{target}"
+    return Client(pool)
 
 
 def _excerpt(body: bytes) -> str:
