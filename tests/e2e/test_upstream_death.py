@@ -7,6 +7,7 @@ import signal
 import psutil
 import pytest
 
+from ai_proxy.runtimes.process.ports import free_port
 from tests.e2e.clients import asking, chat, error_of, streaming
 from tests.e2e.conftest import Serve
 from tests.e2e.harness import Proxy, external, process, until
@@ -90,3 +91,25 @@ async def test_b09_b10_half_an_answer_is_not_completed_however_it_was_cut(serve:
                 with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
                     await client.ask(b"GET /files/x HTTP/1.1\r\nHost: p\r\n\r\n")
     assert len(upstream.peers) == len(scripts)
+
+
+async def test_l22_a_port_that_another_program_took_over_is_asked_nothing(serve: Serve) -> None:
+    port = free_port(())
+    command = [word.replace("{port}", str(port)) for word in process()["command"]]
+    proxy = serve({"services": {"chat": process(command=command, port=port)}})
+    heard: list[bytes] = []
+
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read(1000))
+        writer.close()
+
+    async with asking(proxy) as client:
+        assert (await chat(client, "chat")).status_code == 200
+        os.kill(engine_pid(proxy), signal.SIGKILL)
+        proxy.await_state("chat", "failed")
+        async with await asyncio.start_server(hear, "127.0.0.1", port):
+            while "in use by another program" not in (answer := await chat(client, "chat")).text:
+                assert answer.status_code == 503
+                await asyncio.sleep(0.05)
+    assert answer.status_code == 503
+    assert not any(heard)
