@@ -90,11 +90,17 @@ def check_head(version: str, headers: list[tuple[bytes, bytes]], fields: dict[by
             raise MalformedRequest("the request has no Host field")
     elif not is_authority(host):
         raise MalformedRequest("the Host field is not a host with an optional port")
-    elif len(fields) != len(headers) and sum(name == b"host" for name, _ in headers) > 1:
+    elif _is_repeated(b"host", headers, fields):
         raise MalformedRequest("the request has more than one Host field")
     coding = fields.get(b"transfer-encoding")
-    if coding is not None and (version == "1.0" or coding.lower() != b"chunked"):
-        raise MalformedRequest("the only transfer coding taken is `chunked`, in HTTP/1.1")
+    if coding is not None and (
+        version == "1.0" or coding.lower() != b"chunked" or _is_repeated(b"transfer-encoding", headers, fields)
+    ):
+        raise MalformedRequest("the only transfer coding taken is `chunked`, once, in HTTP/1.1")
     length = fields.get(b"content-length")
     if length is not None and len(length) > _LENGTH_DIGITS:
         raise MalformedRequest("the Content-Length is too large to be one")
+
+
+def _is_repeated(name: bytes, headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes]) -> bool:
+    return len(fields) != len(headers) and sum(field == name for field, _ in headers) > 1
