@@ -12,6 +12,7 @@ from ai_proxy.errors import MalformedRequest
 _AUTHORITY = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _LENGTH_DIGITS = 18  # more would not fit the 63 bits in which engines count
 _SCHEMES = frozenset({b"http", b"https"})
+_UPGRADES_ONLY = frozenset({b"upgrade", b"http2-settings"})
 
 
 class Target(NamedTuple):
@@ -70,6 +71,16 @@ def split_target(target: bytes) -> Target:
     return Target(slash + path or b"/", query, authority)
 
 
+def with_host(authority: bytes, fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Let an absolute-form target decide whom a request is for, whatever its Host says (RFC 9112 §3.2.2).
+
+    Example:
+        >>> with_host(b"b", [(b"Host", b"a"), (b"Accept", b"*/*")])
+        [(b'Accept', b'*/*'), (b'Host', b'b')]
+    """
+    return [*(field for field in fields if field[0].lower() != b"host"), (b"Host", authority)]
+
+
 def check_head(version: str, headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes]) -> None:
     """Refuse a head that two readers could understand in two ways.
 
@@ -104,3 +115,51 @@ def check_head(version: str, headers: list[tuple[bytes, bytes]], fields: dict[by
 
 def _is_repeated(name: bytes, headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes]) -> bool:
     return len(fields) != len(headers) and sum(field == name for field, _ in headers) > 1
+
+
+def may_upgrade(version: str, headers: list[tuple[bytes, bytes]]) -> bool:
+    """Say whether a request that asks for another protocol can have it; if not, it is answered as if it had not asked.
+
+    HTTP/1.0 knows no upgrades (RFC 9110 §7.8). The parser takes a body for what follows the upgrade. HTTP/2 is what
+    Java's client asks of every server, and none has to answer.
+
+    Args:
+        version: Of HTTP.
+        headers: All fields, names in lower case.
+
+    Example:
+        >>> may_upgrade("1.1", [(b"upgrade", b"websocket")]), may_upgrade("1.1", [(b"upgrade", b"h2c")])
+        (True, False)
+    """
+    for name, value in headers:
+        if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
+            return False
+        if name == b"upgrade" and b"h2c" in value.lower():
+            return False
+    return version == "1.1"
+
+
+def head_without_upgrade(method: str, target: bytes, version: str, headers: list[tuple[bytes, bytes]]) -> bytes:
+    r"""Write a request's head anew, as if it asked for no other protocol.
+
+    Args:
+        method: As it came.
+        target: As it came.
+        version: Of HTTP.
+        headers: Raw fields.
+
+    Example:
+        >>> head_without_upgrade("GET", b"/", "1.1", [(b"Host", b"a"), (b"Connection", b"Upgrade, x")])
+        b'GET / HTTP/1.1\r\nHost: a\r\nConnection: x\r\n\r\n'
+    """
+    lines = [b"%b %b HTTP/%b" % (method.encode("ascii"), target, version.encode("ascii"))]
+    for name, value in headers:
+        lower = name.lower()
+        if lower == b"connection":
+            kept = b", ".join(
+                part for each in value.split(b",") if (part := each.strip()).lower() not in _UPGRADES_ONLY
+            )
+            lines.append(b"%b: %b" % (name, kept))
+        elif lower not in _UPGRADES_ONLY:
+            lines.append(b"%b: %b" % (name, value))
+    return b"\r\n".join((*lines, b"", b""))

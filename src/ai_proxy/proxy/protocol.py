@@ -24,11 +24,10 @@ from ai_proxy.errors import (
     MethodNotAllowed,
     ProxyError,
     TargetTooLong,
-    UpgradeNotSupported,
 )
 from ai_proxy.proxy.client_socket import ClientSocket
 from ai_proxy.proxy.cycle import Cycle
-from ai_proxy.proxy.head import check_head, split_target
+from ai_proxy.proxy.head import check_head, head_without_upgrade, may_upgrade, split_target, with_host
 from ai_proxy.proxy.replies import refusal
 from ai_proxy.transport.upgrade import RawSocket
 
@@ -52,7 +51,9 @@ class ProxyProtocol(ClientSocket):
         self._is_last_call = False
         self._half_closed = False
 
-        # Where a request asks for another protocol: what came after it, and once it is spoken, what ends that
+        # Where a request asks for another protocol: what it would be without that, if it is passed over; what came
+        # after it; and once the other is spoken, what ends that
+        self._plain_head = b""
         self._early: bytes | None = None
         self._shut_down: Callable[[], None] | None = None
 
@@ -73,17 +74,26 @@ class ProxyProtocol(ClientSocket):
 
     @override
     def data_received(self, data: bytes) -> None:
-        if self._deaf:
-            return
+        while data and not self._deaf:
+            data = self._feed(data)
+
+    def _feed(self, data: bytes) -> bytes:
+        """Have the parser read; what it has left because of an upgrade that is not made is to be read next."""
         self._data_size = len(data)
         began_in_head = self._in_head
+        rest = b""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as error:
-            # Whether that is still HTTP depends on the answer.
-            self._deaf = True
-            self._early = data[error.args[0] :]
-            self.pause_body()
+            early = data[error.args[0] :]
+            if self._plain_head:
+                self.parser = httptools.HttpRequestParser(self)
+                rest, self._plain_head = self._plain_head + early, b""
+            else:
+                # Whether that is still HTTP depends on the answer.
+                self._deaf = True
+                self._early = early
+                self.pause_body()
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
             if not isinstance(cause, ProxyError):
@@ -95,6 +105,7 @@ class ProxyProtocol(ClientSocket):
             self._head_goes_on(began=not began_in_head)
         elif self._reading is not None and not self._reading.body_complete:
             self._body_goes_on()
+        return rest
 
     @override
     def shutdown(self) -> None:
@@ -148,8 +159,13 @@ class ProxyProtocol(ClientSocket):
         headers = [(name.lower(), value) for name, value in self._raw_headers]
         fields = dict(headers)
         check_head(version, headers, fields)
+        if (upgrade := parser.should_upgrade()) and not may_upgrade(version, headers):
+            self._plain_head = head_without_upgrade(method, self.url, version, self._raw_headers)
+            return
         if authority is not None:
-            self._set_host(authority, headers, fields)
+            fields[b"host"] = authority
+            self._raw_headers = with_host(authority, self._raw_headers)
+            headers = [(name.lower(), value) for name, value in self._raw_headers]
         raw_path = path.decode("ascii")
         scope: dict[str, Any] = {
             "type": "http",
@@ -166,8 +182,6 @@ class ProxyProtocol(ClientSocket):
             "server": self.server,
             "state": self.app_state.copy(),
         }
-        if upgrade := parser.should_upgrade():
-            self._check_upgrade(fields)
         cycle = Cycle(
             self,
             scope,
@@ -176,7 +190,7 @@ class ProxyProtocol(ClientSocket):
             buffer_bytes=self.limits.buffer_bytes,
         )
         cycle.extend(self._raw_headers, fields)
-        if upgrade and version == "1.1":
+        if upgrade:
             cycle.offer_upgrade()
         self._reading = cycle
         if self._cycle is None or self._cycle.response_complete:
@@ -199,6 +213,8 @@ class ProxyProtocol(ClientSocket):
 
     @override
     def on_message_complete(self) -> None:
+        if self._plain_head:
+            return
         cycle = self._reading
         assert cycle is not None  # noqa: S101 (the parser gives heads before ends)
         cycle.end_body()
@@ -257,18 +273,6 @@ class ProxyProtocol(ClientSocket):
             self.loop.call_soon(self._judge_half_close)
 
     # Requests that can't
-
-    def _check_upgrade(self, fields: dict[bytes, bytes]) -> None:
-        """The parser takes a body for what follows the upgrade."""
-        if b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0":
-            raise UpgradeNotSupported("a request with a body can't ask for another protocol")
-
-    def _set_host(self, authority: bytes, headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes]) -> None:
-        """An absolute-form target decides whom the request is for, whatever its Host says."""
-        fields[b"host"] = authority
-        headers[:] = [*(field for field in headers if field[0] != b"host"), (b"host", authority)]
-        self._raw_headers = [field for field in self._raw_headers if field[0].lower() != b"host"]
-        self._raw_headers.append((b"Host", authority))
 
     def _head_goes_on(self, *, began: bool) -> None:
         self._head_in_parts = True
@@ -341,8 +345,9 @@ class ProxyProtocol(ClientSocket):
 
     @override
     def eof_received(self) -> bool | None:  # type: ignore[override]  # as in asyncio; the base never stays open
-        reading = self._reading
-        answering = self._cycle is not None and not self._cycle.response_complete
+        cycle, reading = self._cycle, self._reading
+        # TLS has no half of an end.
+        answering = cycle is not None and not cycle.response_complete and self.transport.can_write_eof()
         if not answering or self._in_head or reading is None or not reading.body_complete or self._deaf:
             super().eof_received()
             return None
@@ -350,8 +355,7 @@ class ProxyProtocol(ClientSocket):
         reading.keep_alive = False
         self._half_closed = True
         self.loop.call_soon(self._judge_half_close)
-        # TLS has no half of an end.
-        return self.transport.can_write_eof()
+        return True
 
     def _judge_half_close(self) -> None:
         cycle = self._cycle
@@ -366,7 +370,7 @@ class ProxyProtocol(ClientSocket):
     @override
     def _hung_up(self) -> None:
         cycle = self._cycle
-        if cycle is None or cycle.response_complete or cycle.ends_at_half_close:
+        if cycle is None or cycle.response_complete or cycle.ends_at_half_close or not self.transport.can_write_eof():
             self._give_up()
         else:
             self._hangups.watch(self._fd, self._give_up, half_close=True)

@@ -33,7 +33,10 @@ def asked_upgrade(request: Request) -> bytes:
     if request.scope["http_version"] == "1.0" or b"upgrade" not in tokens(fields, b"connection"):
         # (RFC 9110 §7.8)
         return b""
-    if request.extension("ai_proxy.upgrade") is None or _HTTP2 in tokens(fields, b"upgrade"):
+    if _HTTP2 in tokens(fields, b"upgrade"):
+        # Java's client asks every server for it, and takes what it gets.
+        return b""
+    if request.extension("ai_proxy.upgrade") is None:
         raise UpgradeNotSupported("this protocol upgrade is not offered here; ask without the field `Upgrade`")
     return b", ".join(value for name, value in fields if name.lower() == b"upgrade")
 
