@@ -81,7 +81,18 @@ def test_b47_informational_responses_go_to_the_hook_and_never_end_the_exchange()
         (LENGTH[:-5], True),
     ],
 )
-@pytest.mark.parametrize("extra", [b"\r\n", b"\r", b"H", b"HTTP/1.1 200 OK\r\n\r\n", b"0\r\n\r\n", b"\x00"])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        b"\r\n",
+        b"\r",
+        b"H",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nSet-Cookie: a\r\nContent-Length: 3\r\n\r\nabc",
+        b"0\r\n\r\n",
+        b"\x00",
+    ],
+)
 @pytest.mark.parametrize("together", [True, False])
 def test_b34_a_single_byte_after_the_end_is_leftover_and_not_body(
     response: bytes, bodiless: bool, extra: bytes, together: bool
@@ -89,7 +100,7 @@ def test_b34_a_single_byte_after_the_end_is_leftover_and_not_body(
     alone, expected = read(response, bodiless=bodiless)
     assert (alone.phase, alone.leftover) == (Phase.DONE, False)
     reader, body = read(*([response + extra] if together else [response, extra]), bodiless=bodiless)
-    assert (reader.leftover, body) == (True, expected)
+    assert (reader.leftover, body, reader.trailers) == (True, expected, alone.trailers)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,10 @@ _PREAMBLE = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 _FAIR_BYTES_PER_BODY_BYTE = 8
 
 
+class _BeyondTheEndError(Exception):
+    """Stops the parser."""
+
+
 class ChunkedDecoder:
     """Decodes one chunked body.
 
@@ -102,6 +106,6 @@ class ChunkedDecoder:
         self.done = True
 
     def on_message_begin(self) -> None:
-        """Note that bytes follow the end."""
+        """Read no further than the end: fields and data of what follows it would pass for this body's."""
         if self.done:
-            self.exact = False
+            raise _BeyondTheEndError
