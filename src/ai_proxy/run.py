@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
 from typing import cast
@@ -21,13 +20,13 @@ from typing import cast
 import uvicorn
 from loguru import logger
 
-from ai_proxy.config.keyring import Keyring
 from ai_proxy.config.models import Config
 from ai_proxy.config.paths import state_dir
 from ai_proxy.control.lock import InstanceLock
 from ai_proxy.logging import Logs, setup
 from ai_proxy.proxy.intake import Intake, allow_many_files, most_clients
 from ai_proxy.proxy.limits import ConnectionLimits
+from ai_proxy.proxy.listeners import url_of, warn_of_strangers
 from ai_proxy.proxy.protocol import ProxyProtocol
 from ai_proxy.server import App, RootApp
 
@@ -70,9 +69,9 @@ def serve(
         if announce is not None:
             announce(server.stop)
         if management is not None:
-            logger.info("Management listens on {}", _url_of(management))
-        logger.info("Listening on {}, {} services", _url_of(listener), len(config.services))
-        _warn_of_strangers(config, listener)
+            logger.info("Management listens on {}", url_of(management))
+        logger.info("Listening on {}, {} services", url_of(listener), len(config.services))
+        warn_of_strangers(config, listener)
         server.run(sockets=[listener])
         logs.close()
     return 0 if server.started else 1
@@ -102,6 +101,7 @@ class Server(uvicorn.Server):
         self._logs = logs
         self._further = further
         self._tell = tell
+        self._most = 0
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -128,14 +128,12 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept, on every listener."""
         await super().startup([])  # it would accept more than there are file descriptors for
-        most = most_clients(allow_many_files())
-        for sock, app in [*((sock, self._root) for sock in sockets or ()), *self._further]:
-            config = copy(self.config)
-            config.loaded_app = app
-            protocol = cast("Callable[..., asyncio.Protocol]", config.http_protocol_class)
-            make = partial(protocol, config, self.server_state, self.lifespan.state)
-            intake = Intake(sock, make, connected=self.server_state.connections, most=most, tls=config.ssl)
-            self.servers.append(cast("asyncio.Server", intake))
+        self._most = most_clients(allow_many_files())
+        for sock in sockets or ():
+            self._accept(sock, self._root)
+        for sock, app in self._further:
+            self._accept(sock, app)
+        self._root.open_ports(self._accept)
         self._tell("READY=1")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -154,20 +152,21 @@ class Server(uvicorn.Server):
             os._exit(1)  # as a crash would: guards end the processes, and nothing here can hold that up
         await ending
 
+    def _accept(self, sock: socket.socket, app: App) -> Callable[[], None]:
+        """Accept on a socket whose requests are an app's, until what is returned is called."""
+        config = copy(self.config)
+        config.loaded_app = app
+        protocol = cast("Callable[..., asyncio.Protocol]", config.http_protocol_class)
+        make = partial(protocol, config, self.server_state, self.lifespan.state)
+        connected = self.server_state.connections
+        intake = cast("asyncio.Server", Intake(sock, make, connected=connected, most=self._most, tls=config.ssl))
+        self.servers.append(intake)
 
-def _url_of(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        def stop() -> None:
+            intake.close()
+            self.servers.remove(intake)
 
-
-def _warn_of_strangers(config: Config, listener: socket.socket) -> None:
-    """Say at each start that everybody may use the models, where it is so."""
-    host = listener.getsockname()[0]
-    if not ip_address(host).is_loopback and not Keyring(config.keys).data:
-        logger.warning(
-            "Whoever reaches {} may use the models, for no key is asked for: `ai-proxy key create NAME` makes one",
-            _url_of(listener),
-        )
+        return stop
 
 
 def _uvicorn_config(root: RootApp, config: Config) -> uvicorn.Config:

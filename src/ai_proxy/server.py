@@ -27,6 +27,7 @@ from ai_proxy.errors import UnknownPath
 from ai_proxy.inventory.look import look_around, monitor_of
 from ai_proxy.logging import Logs, setup
 from ai_proxy.metrics import Fleet, Metrics
+from ai_proxy.proxy.own_ports import Accept
 from ai_proxy.proxy.replies import reply
 from ai_proxy.routing.endpoints import dialect_of
 from ai_proxy.system import System
@@ -92,9 +93,15 @@ class RootApp:
             error = UnknownPath("this listener serves management alone; server.port says where the models are")
             await _answer(send, *reply(error, token_hex(8), dialect_of(scope["raw_path"])))
 
-    def begin_shutdown(self) -> None:
-        """Have endless answers of the management plane end."""
+    def open_ports(self, accept: Accept) -> None:
+        """Have services listen on the ports of their own; for a server that accepts as it is told."""
         if self._system is not None:
+            self._system.ports.begin(accept, self._system.plane.config)
+
+    def begin_shutdown(self) -> None:
+        """Have endless answers of the management plane end, and no further port opened."""
+        if self._system is not None:
+            self._system.ports.close()
             self._system.closing.set()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
@@ -164,6 +171,8 @@ def create_app() -> App:
     root = RootApp(path, config, os.environ, setup(config.log.level, config.log.format, access=config.log.access))
     if config.management.address is not None:
         logger.warning("management.port is without effect under another server; management shares its listener")
+    if apart := [service for service, it in config.services.items() if it.listen is not None]:
+        logger.warning("listen is without effect under another server: {}", ", ".join(apart))
 
     # uvicorn takes what is no coroutine function for an app of ASGI 2.
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

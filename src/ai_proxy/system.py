@@ -34,6 +34,7 @@ from ai_proxy.logging import Logs
 from ai_proxy.metrics import Fleet, Metrics
 from ai_proxy.proxy.app import ProxyApp
 from ai_proxy.proxy.cors import opened
+from ai_proxy.proxy.own_ports import OwnPorts
 from ai_proxy.routing.table import RouteTable
 from ai_proxy.runtimes.base import Runtime
 from ai_proxy.runtimes.external import ExternalRuntime
@@ -138,6 +139,7 @@ class System:
         )
         self.data_plane = opened(self.proxy, config.server.cors)
         """What answers requests: the proxy, open to pages of other origins or not."""
+        self.ports = OwnPorts(lambda: self.data_plane)
         # The follower of the config file, and reloads that nobody waits for.
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -207,7 +209,7 @@ class System:
                 self._container_mark.touch()
             except OSError as error:  # serving goes on: only a later config without containers would not find these
                 logger.warning("Can't note in {} that containers may run: {}", self._state_dir, error)
-            return DockerRuntime(name, docker_host=self._environ.get("DOCKER_HOST"))
+            return DockerRuntime(name, docker_host=self._environ.get("DOCKER_HOST"), network=config.docker.network)
 
         return {
             RuntimeKind.DOCKER: docker,
@@ -235,6 +237,7 @@ class System:
         self.scheduler.tune(settings_of(config.scheduling))
         self.proxy.configure(config, RouteTable(config))
         self.data_plane = opened(self.proxy, config.server.cors)
+        self.ports.follow(config)
 
     def _own(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)

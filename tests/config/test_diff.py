@@ -101,6 +101,7 @@ LIVE = {
     "on_disconnect": "drain",
     "half_close": "keep",
     "forward_key": True,
+    "listen": "127.0.0.1:8188",
 }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from ai_proxy.config.document import Findings, Node
 from ai_proxy.config.fields import Rejected
 from ai_proxy.config.keys import key_hash
+from ai_proxy.config.listening import check_listeners
 from ai_proxy.config.naming import pattern_of
 from ai_proxy.config.sharing import ResourceRequirements
 from ai_proxy.config.words import advice
@@ -55,6 +56,7 @@ def check(root: Node, findings: Findings) -> None:
     _check_default_service(root, entries, findings)
     _check_models(entries, findings)
     _check_keys(root, entries, findings)
+    check_listeners(root, entries, findings)
     devices = _declared_devices(root, findings)
     capacities = root.get("capacities")
     for name, service in entries.items():

@@ -21,7 +21,7 @@ _AT_START_ONLY = frozenset({
     "name", "state_dir", "devices", "memory_mb", "capacities", "scheduling.headroom_mb",
     "log.level", "log.format", "log.access", "management.host", "management.port", "server.host", "server.port",
     "server.drain_timeout_s", "server.head_timeout_s", "server.body_idle_timeout_s", "server.keep_alive_s",
-    "server.tls",
+    "server.tls", "docker.network",
 })  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag, ValidationInfo, field_validator
 
+from ai_proxy.config.docker import DockerConfig
 from ai_proxy.config.fields import (
     Argv,
     Environment,
@@ -27,6 +28,7 @@ from ai_proxy.config.fields import (
 )
 from ai_proxy.config.keys import Keys
 from ai_proxy.config.leaving import HalfClose, OnDisconnect
+from ai_proxy.config.listening import Listen
 from ai_proxy.config.management import ManagementConfig
 from ai_proxy.config.section import Section
 from ai_proxy.config.server import LogConfig, ServerConfig
@@ -201,6 +203,12 @@ class ServiceConfig(ContainerKeys):
         "it. `*` matches any run of characters. Default: the service's id.",
         examples=[["chat", "big-*"], {"gpt-4o-mini": "Qwen/Qwen2.5-32B-Instruct"}],
     )
+    listen: Listen | None = Field(
+        None,
+        description="Address and port of its own, where every path is the service's: for web apps that can't live "
+        "under a prefix. Port 0: any free one.",
+        examples=["127.0.0.1:8188"],
+    )
     unlisted: bool = Field(False, description="Keep its models out of /v1/models.", examples=[False])
     args: Argv = Field((), description="Appended to `command`.", examples=[["--ctx-size", "8192"]])
     vars: Vars = Field(
@@ -332,6 +340,7 @@ class Config(Section):
     server: ServerConfig = Field(ServerConfig(), description="The listener.")
     management: ManagementConfig = Field(ManagementConfig(), description="The management plane.")
     log: LogConfig = Field(LogConfig(), description="Logging.")
+    docker: DockerConfig = Field(DockerConfig(), description="What all containers have in common.")
     keys: Keys = Field(
         (),
         description="API keys. Without one for models, everybody who reaches the port may use them.",

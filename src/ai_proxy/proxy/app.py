@@ -28,6 +28,7 @@ from ai_proxy.proxy.forward import break_off, relay, send
 from ai_proxy.proxy.headers import is_request_id, outbound, peer_lines
 from ai_proxy.proxy.heartbeat import Heartbeat, Words
 from ai_proxy.proxy.models import States, model_list, one_model
+from ai_proxy.proxy.own_ports import SERVICE
 from ai_proxy.proxy.replies import reply, sse_event
 from ai_proxy.proxy.request import Request, Send
 from ai_proxy.proxy.settings import ProxySettings
@@ -133,7 +134,7 @@ class ProxyApp:
         """Find who asks and who is asked; the rest is that service's, or ours.
 
         1. Who has no key learns nothing of what there is.
-        2. Route by path or header.
+        2. Route by path or header; a port of a service's own leaves nothing to route.
         3. Else by the model that the request names, replaced if the service maps it.
         """
         settings, scope, fields = self._settings, request.scope, request.fields
@@ -149,7 +150,12 @@ class ProxyApp:
         query: bytes = scope["query_string"]
         if self._auth.is_on:
             request.holder, request.withheld = self._auth.enter(fields, scope["headers"], request.since)
-        match settings.table.match(request.path, scope["method"], fields.get(b"x-ai-proxy-service")):
+        table, owner = settings.table, scope.get(SERVICE)
+        match (
+            table.match(request.path, scope["method"], fields.get(b"x-ai-proxy-service"))
+            if owner is None
+            else table.on_port_of(owner, request.path)
+        ):
             case Route(service, path):
                 request.path = path
                 request.require(service)

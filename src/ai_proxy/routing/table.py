@@ -124,6 +124,14 @@ class RouteTable:
                 return Route(service, path[slash:])
         return self._listing(path, method) or self._bare_prefix(path) or self._fallback(path)
 
+    def on_port_of(self, service: str, path: bytes) -> Route:
+        """Find what is asked for on a port that a service has for itself: every path is the service's, as it is.
+
+        Raises:
+            UnknownPath: There is no such service any more.
+        """
+        return Route(self._known(service.encode(), "port"), path)
+
     def resolve(self, name: str | None) -> Target:
         """Find the service that offers a model.
 

@@ -21,7 +21,7 @@ def spec_of(placement: Placement | None = None, **keys: Any) -> InstanceSpec:
 
 
 def body_of(placement: Placement | None = None, *, publish: bool = False, **keys: Any) -> dict[str, Any]:
-    return create_body(spec_of(placement, **keys), {"ai-proxy.name": "home"}, 8080, publish=publish)
+    return create_body(spec_of(placement, **keys), {"ai-proxy.name": "home"}, 8080, network="bridge", publish=publish)
 
 
 def running(labels: dict[str, str], **changes: Any) -> ContainerState:
@@ -55,7 +55,6 @@ def test_a_bare_service_leaves_the_image_as_it_is() -> None:
         ({"extra_hosts": ["db:10.0.0.5"]}, {"ExtraHosts": ["db:10.0.0.5"]}),
         ({"cap_add": ["SYS_NICE"]}, {"CapAdd": ["SYS_NICE"]}),
         ({"security_opt": ["seccomp=unconfined"]}, {"SecurityOpt": ["seccomp=unconfined"]}),
-        ({"networks": ["backend", "more"]}, {"NetworkMode": "backend"}),
         (
             {"ulimits": {"memlock": -1, "nofile": {"soft": 1, "hard": 2}}},
             {"Ulimits": [{"Name": "memlock", "Soft": -1, "Hard": -1}, {"Name": "nofile", "Soft": 1, "Hard": 2}]},

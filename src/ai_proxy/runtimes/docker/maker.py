@@ -15,7 +15,7 @@ from ai_proxy.runtimes.base import InstanceSpec, Progress
 from ai_proxy.runtimes.docker.containers import Containers, NameTaken
 from ai_proxy.runtimes.docker.engine import Engine
 from ai_proxy.runtimes.docker.pull import Images
-from ai_proxy.runtimes.docker.reach import Reach, must_publish
+from ai_proxy.runtimes.docker.reach import Standpoint
 from ai_proxy.runtimes.docker.spec import (
     NAME,
     REPLICA,
@@ -25,7 +25,6 @@ from ai_proxy.runtimes.docker.spec import (
     create_body,
     image_of,
     labels_of,
-    networks_of,
 )
 
 _RETRY_S = 1
@@ -39,14 +38,16 @@ class Maker:
         engine: Where they are made.
         containers: Its verbs.
         images: What they are made from.
-        reach: How they will be reached.
+        standpoint: How they will be reached.
     """
 
-    def __init__(self, name: str, engine: Engine, containers: Containers, images: Images, reach: Reach) -> None:
+    def __init__(
+        self, name: str, engine: Engine, containers: Containers, images: Images, standpoint: Standpoint
+    ) -> None:
         # Given for life
         self._name = name
         self._engine = engine
-        self._reach = reach
+        self._standpoint = standpoint
         self._containers = containers
         self._images = images
         # What goes on though its caller left
@@ -72,9 +73,10 @@ class Maker:
             StartFailed: The engine refuses, with the cause.
             RuntimeUnavailable: The engine does not answer.
         """
-        port, networks = port_of(spec.config), networks_of(spec.config)
+        port, attachment = port_of(spec.config), await self._standpoint.attachment(spec.config)
         labels = labels_of(self._name, spec, port, uuid4().hex)
-        body = create_body(spec, labels, port, publish=await self._must_publish(networks[0]))
+        first, *further = attachment.networks
+        body = create_body(spec, labels, port, network=first, publish=attachment.publish)
         name = self._name_of(spec)
         try:
             container = await self._containers.create(name, body, START)
@@ -82,7 +84,7 @@ class Maker:
             self.own(self._remove_unconfirmed(name, labels[START]))
             raise
         try:
-            for network in networks[1:]:
+            for network in further:
                 await self._containers.join(container, network)
         except BaseException:
             await self.discard(container)
@@ -144,11 +146,6 @@ class Maker:
         if not ours.items() <= leftover.labels.items():
             raise StartFailed(f"a container named {name} exists and is not this proxy's: remove or rename it")
         await self._containers.remove(leftover.id)
-
-    async def _must_publish(self, network: str) -> bool:
-        if self._reach is Reach.AUTO:
-            return await must_publish(self._engine, network)
-        return self._reach is Reach.PUBLISHED
 
     async def _remove_when_possible(self, container: str) -> None:
         while True:

@@ -17,9 +17,10 @@ from ai_proxy.runtimes.docker.containers import Containers
 from ai_proxy.runtimes.docker.engine import Deadlines, Engine
 from ai_proxy.runtimes.docker.events import ContainerEvents
 from ai_proxy.runtimes.docker.maker import Maker
+from ai_proxy.runtimes.docker.own import own_ids
 from ai_proxy.runtimes.docker.pull import Images
-from ai_proxy.runtimes.docker.reach import Reach
-from ai_proxy.runtimes.docker.spec import NAME, image_of, instance_of
+from ai_proxy.runtimes.docker.reach import Reach, Standpoint
+from ai_proxy.runtimes.docker.spec import NAME, image_of
 from ai_proxy.runtimes.docker.state import ContainerState
 
 _RETRY_S = 1
@@ -33,6 +34,7 @@ class DockerRuntime:
     Args:
         name: This proxy's name; containers that carry another are never touched.
         docker_host: The engine's address; None for what Docker's own tools would use.
+        network: The network of containers whose service names none; see `Standpoint`.
         reach: How containers are reached; found out by default.
         deadlines: How long the engine may take.
     """
@@ -42,6 +44,7 @@ class DockerRuntime:
         name: str,
         *,
         docker_host: str | None = None,
+        network: str | None = None,
         reach: Reach = Reach.AUTO,
         deadlines: Deadlines | None = None,
     ) -> None:
@@ -51,7 +54,8 @@ class DockerRuntime:
         self._engine = Engine(docker_host, deadlines)
         self._containers = Containers(self._engine)
         self._images = Images(self._engine)
-        self._maker = Maker(name, self._engine, self._containers, self._images, reach)
+        self._standpoint = Standpoint(self._engine, self._containers, reach, network, own_ids())
+        self._maker = Maker(name, self._engine, self._containers, self._images, self._standpoint)
         self._ahead = Ahead(self._maker, self._containers)
         self._events = ContainerEvents(self._engine, self._label)
         # Ends by container id, the oldest dropped first: the container itself is gone by then
@@ -116,10 +120,8 @@ class DockerRuntime:
         for state in await self._containers.labelled(self._label):
             if not state.is_running:
                 self._maker.discard_later(state.id)
-            elif (instance := instance_of(state)) is not None:
+            elif (instance := await self._readopted(state)) is not None:
                 adopted.append(instance)
-            else:
-                logger.warning("container {} carries our label but can't be read: left alone", state.name)
         return adopted
 
     async def logs(self, instance: Instance, *, follow: bool) -> AsyncGenerator[str]:
@@ -168,9 +170,19 @@ class DockerRuntime:
         if not state.is_running:
             end = await self._read_end(state)
             raise StartFailed(f"the container ended at once: {end.cause}", log_tail=end.log_tail)
-        instance = instance_of(state)
+        instance = await self._standpoint.instance(state)
         if instance is None:
             raise StartFailed("the container has no address: it must join a network that gives it one")
+        return instance
+
+    async def _readopted(self, state: ContainerState) -> Instance | None:
+        """Take a running container of ours back; one that can't be is left alone."""
+        try:
+            instance, why = await self._standpoint.instance(state), "its labels or its address lack"
+        except StartFailed as failure:
+            instance, why = None, failure.message
+        if instance is None:
+            logger.warning("container {} carries our label but is left alone: {}", state.name, why)
         return instance
 
     async def _end_of(self, container: str) -> Exit | None:

@@ -5,7 +5,7 @@ Container keys mean here what they mean in Compose; what values they may have wa
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -28,7 +28,6 @@ CUSTOM = "ai-proxy.reserved-custom"
 START = "ai-proxy.start"
 """Differs for every start, so that a container whose creation was never confirmed is known again."""
 
-_DEFAULT_NETWORK = "bridge"
 _AMD_FILES = ("/dev/kfd", "/dev/dri")
 _LOG_CONFIG = {"Type": "json-file", "Config": {"max-size": "50m", "max-file": "2"}}
 
@@ -58,13 +57,16 @@ def image_of(config: ServiceConfig) -> str:
     return config.image
 
 
-def create_body(spec: InstanceSpec, labels: Mapping[str, str], port: int, *, publish: bool) -> dict[str, Any]:
+def create_body(
+    spec: InstanceSpec, labels: Mapping[str, str], port: int, *, network: str, publish: bool
+) -> dict[str, Any]:
     """Describe the container of a spec, as `POST /containers/create` wants it.
 
     Args:
         spec: What to start.
         labels: Labels by which the container is known again; they win over the user's.
         port: Where the server in the container listens.
+        network: The network that it is created on.
         publish: Whether the port is published on a free port of 127.0.0.1.
     """
     config, values = spec.config, spec.placeholders(port)
@@ -78,21 +80,11 @@ def create_body(spec: InstanceSpec, labels: Mapping[str, str], port: int, *, pub
         "WorkingDir": config.working_dir,
         "Labels": {**config.labels, **labels},
         "StopTimeout": math.ceil(config.stop_grace_period),
-        "HostConfig": _host_config(config, devices, port, publish=publish),
+        "HostConfig": {"NetworkMode": network, **_host_config(config, devices, port, publish=publish)},
     }
     if publish:
         body["ExposedPorts"] = {f"{port}/tcp": {}}
     return {key: value for key, value in body.items() if value is not None}
-
-
-def networks_of(config: ServiceConfig) -> tuple[str, ...]:
-    """The networks that a container joins; the first is the one it is created on.
-
-    Example:
-        >>> networks_of(ServiceConfig(image="x")), networks_of(ServiceConfig(image="x", networks=["a", "b"]))
-        (('bridge',), ('a', 'b'))
-    """
-    return config.networks or (_DEFAULT_NETWORK,)
 
 
 def labels_of(proxy: str, spec: InstanceSpec, port: int, start: str) -> dict[str, str]:
@@ -111,11 +103,16 @@ def labels_of(proxy: str, spec: InstanceSpec, port: int, start: str) -> dict[str
     }
 
 
-def instance_of(state: ContainerState) -> Instance | None:
-    """Rebuild the handle of a running container from its labels; None where labels or address lack."""
+def instance_of(state: ContainerState, near: Collection[str] = ()) -> Instance | None:
+    """Rebuild the handle of a running container from its labels; None where labels or address lack.
+
+    Args:
+        state: It.
+        near: Networks that the proxy's own container is on, if it is in one.
+    """
     labels = state.labels
     try:
-        origin = state.origin(int(labels[PORT]))
+        origin = state.origin(int(labels[PORT]), near)
         placement = Placement(
             devices=tuple(_device(**device) for device in json.loads(labels[DEVICES])),
             vram_mb=int(labels[VRAM_MB]),
@@ -155,7 +152,6 @@ def _host_config(config: ServiceConfig, devices: tuple[Device, ...], port: int, 
         "PortBindings": {f"{port}/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]} if publish else None,
     }
     return {
-        "NetworkMode": networks_of(config)[0],
         "RestartPolicy": {"Name": "no"},
         "AutoRemove": False,
         "LogConfig": _LOG_CONFIG,

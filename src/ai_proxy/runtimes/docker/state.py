@@ -1,7 +1,7 @@
 """What the engine says of a container, read once into a few plain fields; and its causes in words. Pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ class ContainerState:
         exit_code: The exit status of its last run.
         oom_killed: The kernel killed its first process for want of memory.
         error: Why the engine could not start it; mostly empty.
-        address: Its address on its first network; empty unless it runs.
+        addresses: Its address on each network that it has one on; none unless it runs.
         published: Host address and port by the container's `port/tcp`.
     """
 
@@ -32,7 +32,7 @@ class ContainerState:
     exit_code: int
     oom_killed: bool
     error: str
-    address: str
+    addresses: Mapping[str, str]
     published: Mapping[str, tuple[str, int]]
 
     @property
@@ -50,14 +50,24 @@ class ContainerState:
         """The signal that ended it, as far as the exit status tells."""
         return self.exit_code - _SIGNAL_BASE if self.exit_code > _SIGNAL_BASE else None
 
-    def origin(self, port: int) -> tuple[str, int] | None:
+    def address_on(self, networks: Iterable[str]) -> str | None:
+        """Its address on the first of these networks that it has one on."""
+        return next((self.addresses[network] for network in networks if network in self.addresses), None)
+
+    def origin(self, port: int, near: Collection[str] = ()) -> tuple[str, int] | None:
         """Where `port` of the container is reached from here; None while it has no address.
 
-        A port that is published was published because the address can't be reached, so it comes first.
+        A port that is published was published because the address can't be reached, so it comes first, unless there
+        are networks that the proxy is on itself.
+
+        Args:
+            port: The port in the container.
+            near: Networks that the proxy is on itself.
         """
-        if (published := self.published.get(f"{port}/tcp")) is not None:
+        if not near and (published := self.published.get(f"{port}/tcp")) is not None:
             return published
-        return (self.address, port) if self.address else None
+        address = self.address_on(near or self.addresses)
+        return None if address is None else (address, port)
 
 
 def read_state(answer: Mapping[str, Any]) -> ContainerState:
@@ -69,8 +79,7 @@ def read_state(answer: Mapping[str, Any]) -> ContainerState:
         ('a', True, 9)
     """
     state, settings = answer["State"], answer.get("NetworkSettings") or {}
-    networks = (settings.get("Networks") or {}).values()
-    addresses = (network.get("IPAddress") for network in networks)
+    networks = (settings.get("Networks") or {}).items()
     return ContainerState(
         id=answer["Id"],
         name=answer.get("Name", "").removeprefix("/"),
@@ -79,7 +88,7 @@ def read_state(answer: Mapping[str, Any]) -> ContainerState:
         exit_code=state.get("ExitCode", 0),
         oom_killed=bool(state.get("OOMKilled")),
         error=state.get("Error", ""),
-        address=next(filter(None, addresses), ""),
+        addresses={name: network["IPAddress"] for name, network in networks if network.get("IPAddress")},
         published={
             port: (bindings[0]["HostIp"], int(bindings[0]["HostPort"]))
             for port, bindings in (settings.get("Ports") or {}).items()
