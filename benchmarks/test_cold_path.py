@@ -1,13 +1,15 @@
 """What the core costs where services swap: every start needs another to leave, its stop, its launch, its readiness.
 
-Time is that of the process, which the neighbours on a busy machine change least. `extra_info` has what counts: grants
-and steps a second, and how long the longest steps hold the loop.
+In a storm all are idle soon; in a jam all work and many wait, and with each request that ends somebody may start. Time
+is that of the thread, which the neighbours on a busy machine change least. `extra_info` has what counts: grants and
+steps a second, and how long the longest steps hold the loop, collections of garbage included.
 """
 
 import gc
 import random
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 
 import pytest
@@ -19,6 +21,7 @@ from ai_proxy.scheduler import core
 from ai_proxy.scheduler import messages as do
 from ai_proxy.scheduler.ledger import Demand, Ledger
 from ai_proxy.scheduler.lines import Waiter
+from ai_proxy.scheduler.place import PAUSE_S
 from ai_proxy.scheduler.spec import ServiceSpec
 from ai_proxy.scheduler.state import SchedulerState
 from ai_proxy.services.machine import Action, Event
@@ -26,6 +29,9 @@ from ai_proxy.services.machine import Action, Event
 GRANTS = 1500
 CROWD = 8
 """Requests that wait for one start."""
+
+JAM = 60
+"""Services that wait where all work."""
 
 REPORTS = {Action.LAUNCH: Event.LAUNCHED, Action.PROBE: Event.HEALTHY, Action.STOP: Event.GONE}
 
@@ -42,6 +48,7 @@ class Storm:
         self.granted = 0
         self.asked = 0
         self.steps_s: list[float] = []
+        self.is_jammed = False
         for name in self.names:
             core.step(self.state, 0.0, do.Configured(ServiceSpec(name, Demand(1, vram_mb=8_000))))
 
@@ -56,25 +63,48 @@ class Storm:
                 continue
             self._settle([self._arrival(name) for _ in range(crowd)])
 
+    def jam(self, grants: int) -> None:
+        """Let a request end, and another service be asked for in the place of the one that starts for that."""
+        until = self.granted + grants
+        while self.granted < until:
+            self.now += 1.0
+            working = [each.live for each in self.state.replicas.values() if each.live is not None and each.live.open]
+            live = self.draws.choice(working)
+            live.open, live.last_used = 0, self.now
+            asked = [name for name in self.names if name not in self.state.ready | self.state.interested]
+            missing = max(0, JAM - len(self.state.interested))
+            arrivals = [self._arrival(name) for name in self.draws.sample(asked, missing)]
+            self._settle([do.Closed(live.replica.service.id), *arrivals])
+
     def _arrival(self, name: str) -> do.Event:
         self.asked += 1
         return do.Arrived(Waiter(self.asked, name, self.now, self.now + 600.0))
 
     def _settle(self, events: list[do.Event]) -> None:
         ahead = deque(events)
-        while ahead:
-            event = ahead.popleft()
-            began = time.process_time()
+        while ahead or self.state.next_timer <= self.now + PAUSE_S:
+            self.now = max(self.now, self.state.next_timer) if not ahead else self.now
+            event = ahead.popleft() if ahead else do.Tick()
+            began = time.thread_time()
             actions = core.step(self.state, self.now, event)
-            self.steps_s.append(time.process_time() - began)
+            self.steps_s.append(time.thread_time() - began)
             for action in actions:
                 if isinstance(action, do.Admit):
                     self.granted += 1
-                    action.live.open -= 1
+                    action.live.open -= not self.is_jammed
                     action.live.last_used = self.now
                 elif isinstance(action, do.Run) and (report := REPORTS.get(action.action)) is not None:
                     instance = Instance("i", action.replica, "127.0.0.1", 1) if report is Event.LAUNCHED else None
                     ahead.append(do.Reported(action.replica, report, instance))
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> Iterator[None]:
+    """Collect garbage as the server does."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(50_000, 20, 100)
+    yield
+    gc.set_threshold(*thresholds)
 
 
 @pytest.mark.parametrize("crowd", [1, CROWD], ids=["one waits", "a crowd waits"])
@@ -86,13 +116,29 @@ class Storm:
 def test_swap_storm(benchmark: BenchmarkFixture, services: int, devices: int, crowd: int) -> None:
     storm = Storm(services, devices)
     storm.blow(min(services, 6 * devices), 1)
-    storm.steps_s.clear()
     grants = GRANTS if devices < 256 or crowd > 1 else 200
+    measure(benchmark, storm, lambda: storm.blow(grants, crowd))
+
+
+@pytest.mark.parametrize(("services", "devices"), [(100, 8), (1000, 8), (1000, 256)], ids=lambda size: f"{size}")
+def test_jam(benchmark: BenchmarkFixture, services: int, devices: int) -> None:
+    storm = Storm(services, devices)
+    storm.blow(min(services, 6 * devices), 1)
+    storm.is_jammed = True
+    for live in storm.state.ready.values():
+        live.open = 1
+    storm.jam(3)
+    measure(benchmark, storm, lambda: storm.jam(60))
+
+
+def measure(benchmark: BenchmarkFixture, storm: Storm, blow: Callable[[], None]) -> None:
+    """Let it blow, and say what the steps took."""
+    storm.steps_s.clear()
     gc.collect()
     gc.freeze()  # as the proxy does once it is up
     before = storm.granted
 
-    benchmark.pedantic(storm.blow, args=(grants, crowd), rounds=1)  # type: ignore[no-untyped-call]  # untyped plugin
+    benchmark.pedantic(blow, rounds=1)  # type: ignore[no-untyped-call]  # untyped plugin
 
     gc.unfreeze()
     steps_s, spent_s = sorted(storm.steps_s), sum(storm.steps_s)

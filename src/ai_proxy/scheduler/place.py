@@ -30,6 +30,9 @@ LOOKS = 1000
 """So many looks are taken in one step of the scheduler, at each holder of room for each replica that is planned for,
 at some microseconds each: requests that are being served must not wait for more."""
 
+PAUSE_S = 0.005
+"""So long the loop belongs to others before those are planned for whose turn did not come in a step, seconds."""
+
 _PLAN = 150
 """A plan takes so many looks beside those at the holders: it counts what is short, and says who is in the way."""
 
@@ -60,7 +63,7 @@ def place(turn: Turn, interested: Iterable[ServiceState]) -> None:
                     # The rest has its turn in a step of its own.
                     replica.outlook = None if is_fresh else known
                     if not is_late:
-                        state.arm(turn.now, replica.service.id)
+                        state.arm(turn.now + PAUSE_S, replica.service.id)
                     is_late = True
             if room is not None and not is_late:
                 promised.append(replica.key + PROMISED)
