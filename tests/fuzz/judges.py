@@ -13,7 +13,7 @@ import httptools
 
 _LINE = re.compile(rb"[A-Z-]+ [!-~]+ HTTP/1\.1")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+): ([\t -~\x80-\xff]*)")
-_SPACES = re.compile(rb"\A([^ \r\n]+ [^ \r\n]+) +(HTTP/1\.[01]\r\n)")
+_SPACES = re.compile(rb"\A([^ \r\n]+) +([^ \r\n]+) +(HTTP/1\.[01]\r\n)")
 _MAX_BYTES = 1 << 20
 
 RENAMED = b"Qwen/Qwen3"
@@ -56,8 +56,8 @@ class Reader:
         while data and not self.fault:
             if not self._has_begun:
                 # Where a reader may be lenient, and h11 is not (RFC 9112, 2.2 and 3): empty lines before a request,
-                # more than one space before the version.
-                data = _SPACES.sub(rb"\1 \2", data.lstrip(b"\r\n"))
+                # more than one space within its first line.
+                data = _SPACES.sub(rb"\1 \2 \3", data.lstrip(b"\r\n"))
             self._has_begun = self._has_begun or data != b""
             if data:
                 self._connection.receive_data(data)

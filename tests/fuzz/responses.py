@@ -19,6 +19,7 @@ from tests.fuzz.judges import Finding
 from tests.fuzz.memory import Wire
 
 _ASKED = ((b"GET", b""), (b"HEAD", b""), (b"GET", b"websocket"), (b"POST", b""))
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _HEAD = b"%b / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
@@ -87,7 +88,8 @@ def check(data: bytes) -> None:
         whole.early = whole.early[: len(cut.early)]  # the rest of it is read by whoever took the socket over
     if whole != cut:
         raise Finding(f"cut, it means something else: {whole} or {cut}")
-    if not upgrade:
+    if not upgrade and not _FRAMING & {name.lower() for name, _ in whole.trailers}:
+        # h11 reads framing out of trailers too; here it is dropped with others that have no place there.
         _compare(whole, said, method)
 
 
