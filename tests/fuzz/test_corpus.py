@@ -1,10 +1,12 @@
 """What was once worth keeping, run again: seeds, what taught the fuzzer something, and whatever it has found."""
 
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
-from tests.fuzz.__main__ import CORPUS, DOORS
+from tests.fuzz import kept as corpus
+from tests.fuzz.__main__ import DOORS
 from tests.fuzz.cutting import cuts
 from tests.fuzz.judges import Finding, Message, check_heads, check_is_among, read_by_h11, read_by_httptools
 from tests.fuzz.requests import world
@@ -13,17 +15,22 @@ from tests.fuzz.requests import world
 @pytest.mark.parametrize("door", DOORS)
 def test_nothing_that_is_kept_is_a_finding(door: str) -> None:
     check = import_module(f"tests.fuzz.{door}").check
-    files = sorted((CORPUS / door).iterdir())
-    assert files
-    for file in files:
+    inputs = corpus.kept(door)
+    assert inputs
+    for data in inputs:
         try:
-            check(file.read_bytes())
+            check(data)
         except Finding as finding:
-            raise AssertionError(f"{file}: {finding}") from finding
+            raise AssertionError(f"{data!r}: {finding}") from finding
 
 
-def test_the_corpus_stays_small() -> None:
-    assert sum(file.stat().st_size for file in CORPUS.rglob("*") if file.is_file()) < 200_000
+def test_what_is_kept_stays_small_and_what_was_written_by_hand_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus, "FOLDER", tmp_path)
+    (tmp_path / "frames.txt").write_text("# by hand\nb'\\x81'\n# learnt\nb'old'\n")
+    corpus.keep("frames", [b"\x81", b"new", bytes(corpus.MOST_BYTES)])
+    assert corpus.kept("frames") == [b"\x81", b"new"]
 
 
 # The harness itself: it can find something, and finds it again
