@@ -1,5 +1,6 @@
 """An idle WebSocket keeps no replica busy, and is told when its replica leaves: close 1001, never inside a frame."""
 
+import asyncio
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
@@ -157,6 +158,42 @@ async def test_b63_after_the_engines_own_close_frame_none_of_ours_follows() -> N
         assert await take(client, len(closing)) == closing
         proxy.app.drop(upstream.origin)
         assert await client.rest() == b""
+
+
+async def test_b63_a_client_that_sends_no_more_hears_that_its_replica_leaves() -> None:
+    engine_left = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(AGREED)
+        await peer.wait_eof()
+        await engine_left.wait()
+        peer.close()
+
+    async with Upstream(script) as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
+        await upgraded(client)
+        client.writer.write_eof()
+        await upstream.peers[0].saw_eof.wait()
+        proxy.app.drop(upstream.origin)
+        assert await farewell(client) == (1001, STOPPING)
+        engine_left.set()
+        await ended(proxy, Ending.CANCELLED)
+
+
+async def test_b63_a_client_whose_engine_has_said_all_is_told_no_more() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(AGREED, HELLO)
+        peer.fin()
+        await peer.wait_eof()
+
+    async with Upstream(script) as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
+        await upgraded(client)
+        assert await client.rest() == HELLO
+        proxy.app.drop(upstream.origin)
+        await upstream.peers[0].gone()
+        client.writer.close()
+        await ended(proxy, Ending.CANCELLED)
 
 
 async def test_another_protocol_than_websocket_just_ends() -> None:

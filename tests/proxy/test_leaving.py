@@ -98,10 +98,11 @@ async def test_b04_an_upload_that_its_client_leaves_can_not_be_drained() -> None
         await ended(proxy, Ending.CLIENT_GONE)
 
 
-async def test_b04_what_is_drained_can_be_cancelled() -> None:
+@pytest.mark.parametrize("version", [b"HTTP/1.1", b"HTTP/1.0"])
+async def test_b04_what_is_drained_can_be_cancelled(version: bytes) -> None:
     async with Upstream(Gated(CHUNKED, b"")) as upstream, plane(upstream, **DRAIN) as proxy:
         async with Client.to(proxy.port) as client:
-            await client.send(get("/files/a"))
+            await client.send(get("/files/a").replace(b"HTTP/1.1", version))
             await client.head()
         await left(proxy)
         (grant,) = proxy.gate.open

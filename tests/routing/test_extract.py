@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ai_proxy.errors import MalformedRequest
 from ai_proxy.routing.extract import ModelFinder, finder_for, model_in_query, rename_in_query
+from ai_proxy.routing.json_body import JsonFinder
 
 JSON = b'{"model":"chat","prompt":"hi"}'
 
@@ -73,6 +74,11 @@ class TestContentTypes:
         finder = finder_for(b"application/json")
         read(finder, JSON)
         assert finder.take(rename="Qwen/Qwen3-8B") == b'{"model":"Qwen/Qwen3-8B","prompt":"hi"}'
+
+    def test_a_body_of_no_byte_asks_for_no_stream(self) -> None:
+        finder = JsonFinder(declared=True)
+        assert read(finder, b"") is None
+        assert not finder.asks_for_stream()
 
     def test_a_whole_body_is_not_copied(self) -> None:
         finder = finder_for(b"application/json")

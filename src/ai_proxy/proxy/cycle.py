@@ -184,7 +184,7 @@ class Cycle:
 
     def abort(self) -> None:
         """End the connection in the middle of the response, so that the client knows it."""
-        if not self.response_complete:
+        if not self.response_complete and not self.disconnected:
             self._line.break_off(reset=self._framing is Framing.CLOSE)
 
     def push(self, data: bytes) -> bool:

@@ -47,7 +47,10 @@ class End(asyncio.Protocol):
         stall_s: How long it may take nothing of what waits for it.
     """
 
-    __slots__ = ("_former", "_listener", "_raw", "_stall", "_stall_s", "is_finished", "is_lost", "peer", "read_bytes")
+    __slots__ = (
+        "_former", "_has_said_all", "_listener", "_raw", "_stall", "_stall_s", "is_finished", "is_lost", "peer",
+        "read_bytes",
+    )  # fmt: skip
 
     def __init__(self, raw: RawSocket, listener: Listener, *, stall_s: float) -> None:
         # For the life of the socket
@@ -61,6 +64,7 @@ class End(asyncio.Protocol):
         self.read_bytes = 0
         self.is_finished = False
         self.is_lost = False
+        self._has_said_all = False
 
     def __repr__(self) -> str:
         state = "lost" if self.is_lost else "finished" if self.is_finished else "open"
@@ -70,7 +74,7 @@ class End(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes, unless it can't be any more."""
-        if not self._raw.transport.is_closing():
+        if not self._has_said_all and not self._raw.transport.is_closing():
             self._raw.transport.write(data)
 
     def finish(self) -> None:
@@ -78,6 +82,7 @@ class End(asyncio.Protocol):
         transport = self._raw.transport
         if transport.is_closing():
             return
+        self._has_said_all = True
         if transport.can_write_eof():
             transport.write_eof()
         else:

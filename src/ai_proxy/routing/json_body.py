@@ -57,7 +57,7 @@ class JsonFinder:
 
     def asks_for_stream(self) -> bool:
         """Whether the whole body, not taken yet, says `stream: true`."""
-        return self._is_json and stream_in_json(self._join())
+        return self._is_json and any(self._chunks) and stream_in_json(self._join())
 
     def _join(self) -> bytes:
         if len(self._chunks) != 1:
