@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ai_proxy.transport.errors import ConnectFailed, ConnectTimeout
+from ai_proxy.transport.errors import ConnectFailed, ConnectTimeout, PoolClosed
 from ai_proxy.transport.limits import Timeouts
 from ai_proxy.transport.origin import Origin
 from ai_proxy.transport.pool import Pool
@@ -34,6 +34,17 @@ async def test_b54_a_connection_that_is_not_made_in_time_is_a_timeout_and_frees_
     pool = Pool()
     with pytest.raises(ConnectTimeout):
         await pool.send(Origin("http", "127.0.0.1", full_port), GET, method=b"GET", timeouts=Timeouts(connect_s=0.02))
+    assert repr(pool) == "<Pool: 0 origins, 0 active, 0 idle, 0 waiting>"
+
+
+async def test_l04_who_connects_to_a_replica_that_is_gone_hears_of_it_at_once(full_port: int) -> None:
+    """A container's address that nobody has any more answers nothing at all."""
+    pool, origin = Pool(), Origin("http", "127.0.0.1", full_port)
+    sending = asyncio.create_task(pool.send(origin, GET, method=b"GET"))
+    await asyncio.sleep(0)
+    pool.drop(origin)
+    with pytest.raises(PoolClosed):
+        await asyncio.wait_for(sending, 5)
     assert repr(pool) == "<Pool: 0 origins, 0 active, 0 idle, 0 waiting>"
 
 

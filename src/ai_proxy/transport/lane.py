@@ -20,6 +20,7 @@ class Lane:
 
     Attributes:
         origin: Where they lead.
+        connecting: The deadlines of those being made; what is dropped has none to wait for.
         connections: All with a living socket.
         idle: Those free to serve, the longest idle first.
         turns: Places taken under the cap: living connections and those being made.
@@ -27,7 +28,7 @@ class Lane:
 
     __slots__ = (
         "_closed", "_limits", "_loop", "_moved_at", "_on_empty", "_reads_seen", "_sweeper", "_waiters",
-        "connections", "idle", "origin", "turns",
+        "connecting", "connections", "idle", "origin", "turns",
     )  # fmt: skip
 
     def __init__(
@@ -38,6 +39,7 @@ class Lane:
         on_empty: Callable[["Lane"], None],
     ) -> None:
         self.origin = origin
+        self.connecting: set[asyncio.Timeout] = set()
         self.connections: set[Connection] = set()
         self.idle: dict[Connection, None] = {}
         self.turns = 0
@@ -173,9 +175,12 @@ class Lane:
         self.give_turn()
 
     def close(self, *, abort: bool) -> None:
-        """Give no more connections; idle ones close now, active ones too if `abort`."""
+        """Give no more connections; idle ones and those being made end now, active ones too if `abort`."""
         self._closed = True
         self._stop_sweeping()
+        for deadline in self.connecting:
+            if not deadline.expired():
+                deadline.reschedule(self._loop.time())
         for connection in list(self.connections if abort else self.idle):
             connection.abort()
         self.idle.clear()

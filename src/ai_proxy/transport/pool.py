@@ -155,7 +155,7 @@ class Pool:
         return inf if lane is None else lane.quiet_s()
 
     def drop(self, origin: Origin, *, abort: bool = False) -> None:
-        """Close all idle connections of an origin that is gone; active ones finish, unless `abort`."""
+        """Close the connections of an origin that is gone, those being made too; active ones finish, unless `abort`."""
         lane = self._lanes.pop(origin, None)
         if lane is not None:
             if lane.turns:
@@ -205,11 +205,17 @@ class Pool:
         origin = lane.origin
         connection = Connection(loop, origin, lane, self._limits)
         try:
-            async with asyncio.timeout(within_s):
-                await self._open_socket(loop, connection)
+            async with asyncio.timeout(within_s) as deadline:
+                lane.connecting.add(deadline)
+                try:
+                    await self._open_socket(loop, connection)
+                finally:
+                    lane.connecting.discard(deadline)
         except BaseException as error:
             lane.give_up(connection)
             if isinstance(error, TimeoutError):
+                if lane.closed:
+                    raise PoolClosed(f"{origin} was dropped") from None
                 raise ConnectTimeout(f"no connection to {origin} within {within_s} s") from None
             if isinstance(error, ssl.SSLCertVerificationError):
                 raise CertificateRejected(f"cannot connect to {origin}: {error}", fault_of(error)) from error
