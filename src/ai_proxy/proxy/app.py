@@ -162,7 +162,7 @@ class ProxyApp:
                 await self._forward(request, settings, service, query)
             case ByModel():
                 in_body = await request.body.find_model(settings.max_model_body_bytes)
-                target = self._target(request, settings.table, in_body or model_in_query(query))
+                target = self._target(request, settings.table, _named(request, in_body, query))
                 rename = target.rename
                 if rename is not None and in_body is None:
                     query, rename = rename_in_query(query, rename), None
@@ -310,3 +310,16 @@ class ProxyApp:
         if given is not None and is_request_id(given):
             return given.decode("ascii")
         return f"{self._id_prefix}-{next(self._ids):x}"
+
+
+def _named(request: Request, in_body: str | None, query: bytes) -> str | None:
+    """The model that a request names, in its body before its query.
+
+    With a key that does not open all, none may be named beside it: engines differ in where they look first.
+    """
+    if request.holder is None or request.holder.opens_all:
+        return in_body or model_in_query(query)
+    in_query = model_in_query(query)
+    if request.body.names_rivals() or (in_body and in_query and in_body != in_query):
+        raise MalformedRequest("the request names more than one model; send one", param="model")
+    return in_body or in_query

@@ -42,6 +42,7 @@ class Holder:
         name: By which logs and lists speak of it.
         priority: Rank of its requests' class; None: that of the service.
         may_swap: A service may be started, and others be made to leave, for its sake.
+        opens_all: It may use every model.
         in_flight: Its requests in the house.
     """
 
@@ -60,6 +61,7 @@ class Holder:
         self.name = key.name
         self.priority = None if key.priority is None else key.priority.rank
         self.may_swap = key.may_swap
+        self.opens_all = names is None
         self._opens_models = key.opens_models
         self._exact = None if names is None else frozenset(name for name in names if "*" not in name)
         self._patterns = tuple(pattern_of(name).match for name in names or () if "*" in name)
@@ -83,7 +85,7 @@ class Holder:
 
     def discreet(self, error: ProxyError) -> ProxyError:
         """An error as its holder may see it: advice that names what others may use becomes plain."""
-        if self._exact is None or not isinstance(error, UnknownModel | UnknownPath):
+        if self.opens_all or not isinstance(error, UnknownModel | UnknownPath):
             return error
         return type(error)("there is nothing of that name; GET /v1/models lists what your key opens", param=error.param)
 

@@ -124,6 +124,11 @@ class RequestBody:
         finder = self._finder
         return finder.beginning(size) if isinstance(finder, JsonFinder) else b""
 
+    def names_rivals(self) -> bool:
+        """Whether it is JSON that names what some engines take for the model beside what was found."""
+        finder = self._finder
+        return isinstance(finder, JsonFinder) and finder.has_rivals()
+
     def asks_for_stream(self) -> bool:
         """Whether it is JSON that was read for its model and says `stream: true`."""
         finder = self._finder

@@ -14,6 +14,8 @@ import msgspec
 from ai_proxy.errors import MalformedRequest
 
 _BOM: Final = b"\xef\xbb\xbf"
+# White space and byte order marks: in UTF-16 as well, which some engines read, and which is refused.
+_BEFORE_JSON: Final = b" \t\n\r\v\f" + _BOM + b"\xff\xfe\0"
 
 
 class JsonFinder:
@@ -35,14 +37,14 @@ class JsonFinder:
         """Keep the chunk; True if the body turns out to be no JSON."""
         self._chunks.append(chunk)
         if not self._is_json:
-            start = chunk.removeprefix(_BOM).lstrip()
+            start = chunk.lstrip(_BEFORE_JSON)
             self._is_json = start.startswith(b"{")
             return bool(start) and not self._is_json
         return False
 
     def finish(self) -> None:
         """Read the whole body; an empty one names no model."""
-        if self._is_json and any(self._chunks):
+        if self._has_json:
             self.name = model_in_json(self._join())
 
     def take(self, rename: str | None = None) -> bytes:
@@ -57,7 +59,15 @@ class JsonFinder:
 
     def asks_for_stream(self) -> bool:
         """Whether the whole body, not taken yet, says `stream: true`."""
-        return self._is_json and any(self._chunks) and stream_in_json(self._join())
+        return self._has_json and stream_in_json(self._join())
+
+    def has_rivals(self) -> bool:
+        """Whether the whole body, not taken yet, has keys that some engines take for `model`."""
+        return self._has_json and rivals_in_json(self._join())
+
+    @property
+    def _has_json(self) -> bool:
+        return self._is_json and any(self._chunks)
 
     def _join(self) -> bytes:
         if len(self._chunks) != 1:
@@ -75,6 +85,7 @@ class _Wish(msgspec.Struct, gc=False):
 
 _decode = msgspec.json.Decoder(_Body).decode
 _decode_wish = msgspec.json.Decoder(_Wish).decode
+_decode_keys = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
 
 
@@ -124,6 +135,16 @@ def stream_in_json(body: bytes) -> bool:
         (True, False)
     """
     return _decode_wish(body.removeprefix(_BOM)).stream is True
+
+
+def rivals_in_json(body: bytes) -> bool:
+    """Whether a body in which `model_in_json` looked has `model` in another case, which is the same to engines in Go.
+
+    Example:
+        >>> rivals_in_json(b'{"model": "a", "Model": "b"}'), rivals_in_json(b'{"model": "a", "models": ["b"]}')
+        (True, False)
+    """
+    return any(key != "model" and key.lower() == "model" for key in _decode_keys(body.removeprefix(_BOM)))
 
 
 def _reason(error: msgspec.DecodeError) -> str:
