@@ -86,7 +86,9 @@ def error_of(answer: Answer) -> dict[str, Any]:
 
 def enter(auth: Auth, secret: bytes) -> None:
     """Have a request come with a key."""
-    auth.enter({b"x-api-key": secret}, [(b"x-api-key", secret)], 0.0)
+    holder, _ = auth.find({b"x-api-key": secret}, [(b"x-api-key", secret)])
+    assert holder is not None
+    holder.enter(0.0)
 
 
 class TestWhoIsLetIn:
@@ -343,3 +345,12 @@ async def test_the_books_name_a_key_and_never_show_one() -> None:
         await until(lambda: len(proxy.entries) == 2)
         assert [it.key for it in proxy.entries] == ["wide", ""]
         assert WIDE not in repr(proxy.entries) + repr(proxy.app)
+
+
+async def test_the_books_name_a_key_that_may_not_come_in() -> None:
+    keys = [entry("ops", "k1", management=True), entry("busy", "k2", requests_per_minute=1)]
+    async with guarded(keys) as (proxy, _, client):
+        for key, status in (("k1", 403), ("k2", 200), ("k2", 429)):
+            assert (await client.ask(with_fields(chat(), f"{BEARER} {key}"))).status == status
+        await until(lambda: len(proxy.entries) == 3)
+        assert [it.key for it in proxy.entries] == ["ops", "busy", "busy"]

@@ -149,7 +149,7 @@ class ProxyApp:
             return
         query: bytes = scope["query_string"]
         if self._auth.is_on:
-            request.holder, request.withheld = self._auth.enter(fields, scope["headers"], request.since)
+            self._let_in(request)
         table, owner = settings.table, scope.get(SERVICE)
         match (
             table.match(request.path, scope["method"], fields.get(b"x-ai-proxy-service"))
@@ -175,6 +175,14 @@ class ProxyApp:
             case ShowModel(name):
                 service = self._target(request, settings.table, name).service
                 await self._reply(request, 200, [_JSON], one_model(name, service, self._states))
+
+    def _let_in(self, request: Request) -> None:
+        """Find whose key it has, and count it in; the books tell the key's name in either case."""
+        holder, request.withheld = self._auth.find(request.fields, request.scope["headers"])
+        if holder is not None:
+            request.key = holder.name
+            holder.enter(request.since)
+            request.holder = holder
 
     def _target(self, request: Request, table: RouteTable, name: str | None) -> Target:
         """Find who offers a model; a key that does not open it does not learn whether there is one."""

@@ -90,7 +90,10 @@ class Holder:
         return type(error)("there is nothing of that name; GET /v1/models lists what your key opens", param=error.param)
 
     def enter(self, now: float) -> None:
-        """Count a request in.
+        """Count a request in; whoever did that counts it out again.
+
+        Args:
+            now: Monotonic seconds.
 
         Raises:
             Forbidden: The key is for management alone.
@@ -121,7 +124,7 @@ class Auth:
         keys: The config's.
 
     Attributes:
-        is_on: There are keys; else `enter` need not be called.
+        is_on: There are keys; else `find` need not be called.
     """
 
     def __init__(self, keys: Sequence[KeyConfig]) -> None:
@@ -147,17 +150,14 @@ class Auth:
         self._is_open = not self._keyring.data
         self.is_on = bool(keys)
 
-    def enter(
-        self, fields: Mapping[bytes, bytes], headers: Headers, now: float
-    ) -> tuple[Holder | None, frozenset[bytes]]:
-        """Find out who asks, and count the request in; whoever gets a holder counts it out again.
+    def find(self, fields: Mapping[bytes, bytes], headers: Headers) -> tuple[Holder | None, frozenset[bytes]]:
+        """Find out who asks.
 
         A client may bring a key for an upstream beside its own: the first that is known counts, others are let be.
 
         Args:
             fields: The request's fields, names in lower case.
             headers: The same as a list, duplicates among them.
-            now: Monotonic seconds.
 
         Returns:
             Who asks (None where no key is needed), and the names of the fields with a key of this proxy's, which are
@@ -165,8 +165,6 @@ class Auth:
 
         Raises:
             Unauthorized: No key, or none that is known.
-            Forbidden: The key is for management alone.
-            RateLimited: As many requests as the key may have were there before.
             MalformedRequest: Two fields of one name claim to have the key.
         """
         holder: Holder | None = None
@@ -186,7 +184,6 @@ class Auth:
             return None, frozenset(withheld)
         if holder is None:
             raise Unauthorized(_WRONG if is_given else _MISSING)
-        holder.enter(now)
         return holder, frozenset(withheld)
 
     def _find(self, name: bytes, value: bytes) -> Holder | None:

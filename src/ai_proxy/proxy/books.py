@@ -80,7 +80,7 @@ class Books:
                 request.ttfb_s,
                 ending,
                 request.beats,
-                request.holder.name if request.holder is not None else "",
+                request.key,
                 request.body.received,
             )
         )

@@ -53,6 +53,7 @@ class Request:
         exchange: With the engine, once there is one.
         since: When it arrived, on the app's clock.
         body: Its body.
+        key: Name of the key that it came with, whether that lets it in or not; empty if it needs none.
         holder: Whose key it has, where one is needed; counted in, until the request ends.
         way: By which proxies it came, where their word counts.
         upgrade: Protocols that it asks its engine to speak from then on.
@@ -74,8 +75,8 @@ class Request:
 
     __slots__ = (
         "_extensions", "_inbox", "_push", "_task", "_took", "beats", "body", "drains", "ending", "exchange", "fields",
-        "heartbeat", "holder", "id", "is_early", "last", "model", "path", "queue_s", "scope", "send", "sent", "service",
-        "since", "start_s", "status", "ttfb_s", "upgrade", "way", "withheld",
+        "heartbeat", "holder", "id", "is_early", "key", "last", "model", "path", "queue_s", "scope", "send", "sent",
+        "service", "since", "start_s", "status", "ttfb_s", "upgrade", "way", "withheld",
     )  # fmt: skip
 
     def __init__(self, scope: Mapping[str, Any], receive: Receive, send: Send, *, since: float, budget: Budget) -> None:
@@ -87,6 +88,7 @@ class Request:
         self.path: bytes = scope["raw_path"]
         self.id = ""
         self.way: Way | None = None
+        self.key = ""
         self.holder: Holder | None = None
         self.upgrade = b""
         self.withheld: frozenset[bytes] = frozenset()
