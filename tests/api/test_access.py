@@ -115,13 +115,14 @@ async def test_a_key_that_a_reload_brings_counts_at_once(house: House) -> None:
     assert (await house.get("/services")).status_code == 401
 
 
-async def test_a_proxy_of_this_machine_that_the_config_trusts_may_pass_on_who_is_local() -> None:
+async def test_a_proxy_of_this_machine_that_the_config_trusts_may_pass_on_who_is_local(lines: list[str]) -> None:
     trusting = "{server: {trusted_proxies: [127.0.0.1]}, services: {a: {image: x}}}"
     async with house_of(trusting) as house:
         near = await house.http.get("/api/v1/ready", headers={"x-forwarded-for": "127.0.0.1"})
         far = await house.http.get("/api/v1/ready", headers={"x-forwarded-for": "203.0.113.9"})
 
     assert (near.status_code, far.status_code) == (200, 403)
+    assert lines == ["INFO Management: GET /api/v1/ready → 403, by no key from 203.0.113.9"]
 
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.0.1", "::1", "::ffff:127.0.0.1", None])

@@ -6,7 +6,7 @@ which comes first: a page that is not ours must not even get the browser to ask 
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -20,7 +20,7 @@ OPEN: Final = "/health"
 
 _CHALLENGE: Final = 'Basic realm="ai-proxy management", Bearer'
 _HOW: Final = "send it as `Authorization: Bearer KEY`, as `x-api-key`, or as the password of Basic"
-_MAKE_ONE: Final = "`ai-proxy key create ops --management` makes a key that opens it from elsewhere"
+_MAKE: Final = "`ai-proxy key create ops --management` makes a key that"
 _FORWARDING: Final = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip"})
 
 type Network = IPv4Network | IPv6Network
@@ -60,15 +60,15 @@ class Access:
         return f"<Access by {self._keyring!r}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it; either way its actor is noted for the audit log."""
+        """Pass a request on, or refuse it; either way who asks, and from where, is noted for the audit log."""
         if scope["type"] == "http" and scope["path"] != OPEN:
             config = self._config()
             if config is not self._known:
                 self._known, self._keyring = config, Keyring(config.keys)
                 self._trusted = [ip_network(network) for network in config.server.trusted_proxies]
-            client = scope.get("client")
-            verdict = judge(self._keyring, client[0] if client else None, scope["headers"], self._trusted)
-            scope["state"]["actor"] = verdict.actor
+            peer, fields = scope["client"][0] if scope.get("client") else None, scope["headers"]
+            verdict = judge(self._keyring, peer, fields, self._trusted)
+            scope["state"].update(actor=verdict.actor, client=client_of(peer, fields, self._trusted))
             if verdict.refusal is not None:
                 await answer(scope, verdict.refusal)(scope, receive, send)
                 return
@@ -102,11 +102,12 @@ def judge(keyring: Keyring, peer: str | None, fields: Fields, trusted: Collectio
             refusal.headers = {"www-authenticate": _CHALLENGE}
             return Verdict(who, refusal)
         if not key.management:
-            return Verdict(who, Refused(403, "not_a_management_key", f"key {key.name} does not open management"))
+            detail = f"the key {key.name!r} does not open management; {_MAKE} does"
+            return Verdict(who, Refused(403, "not_a_management_key", detail))
         return Verdict(who)
     if distance := distance_of(peer, fields, trusted):
-        detail = f"while no key opens management, only this machine may use it, and {distance}; {_MAKE_ONE}"
-        return Verdict(who, Refused(403, "not_local", detail))
+        detail = f"while no key opens management, only this machine may use it, and {distance}; {_MAKE} opens it"
+        return Verdict(who, Refused(403, "not_local", f"{detail} from elsewhere"))
     return Verdict(f"{who}, loopback")
 
 
@@ -139,6 +140,31 @@ def distance_of(peer: str | None, fields: Fields, trusted: Collection[Network]) 
     return "the proxy in front says that its client is another one"
 
 
+def client_of(peer: str | None, fields: Fields, trusted: Collection[Network]) -> str | None:
+    """The nearest address on a request's way that is no trusted proxy's: nobody can be believed further.
+
+    Args:
+        peer: Address of the connection's other end; None for a Unix socket.
+        fields: The request's fields, names in lower case.
+        trusted: Networks of the proxies whose word on their clients counts.
+
+    Example:
+        >>> told = [(b"x-forwarded-for", b"192.0.2.1, 203.0.113.7, 127.0.0.1")]
+        >>> client_of("127.0.0.1", told, [ip_network("127.0.0.0/8")]), client_of("127.0.0.1", told, [])
+        ('203.0.113.7', '127.0.0.1')
+    """
+    client = peer
+    ways = (
+        [node for name, value in fields if name == field for node in _nodes(value.decode("latin-1"))]
+        for field in (b"x-forwarded-for", b"forwarded")
+    )
+    for node in reversed(next(filter(None, ways), [])):
+        if client is None or not _is_within(client, trusted) or _address(node) is None:
+            break
+        client = node
+    return client
+
+
 def _nodes(value: str) -> list[str]:
     """The clients that a forwarding field names, nearest last; of `Forwarded` an element without one is the whole."""
     nodes = []
@@ -161,19 +187,21 @@ def _bare(node: str) -> str:
     return node.partition(":")[0] if node.count(":") == 1 else node
 
 
-def _is_loopback(address: str) -> bool:
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return False
-    mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
-    return (mapped or parsed).is_loopback
+def _is_loopback(node: str) -> bool:
+    address = _address(node)
+    return address is not None and address.is_loopback
 
 
-def _is_within(address: str, networks: Collection[Network]) -> bool:
+def _is_within(node: str, networks: Collection[Network]) -> bool:
+    address = _address(node)
+    return address is not None and any(address in network for network in networks)
+
+
+def _address(node: str) -> IPv4Address | IPv6Address | None:
+    """A node's address, if it has one; that of IPv4 where IPv6 only wraps it."""
     try:
-        parsed = ip_address(address)
+        parsed = ip_address(node)
     except ValueError:
-        return False
+        return None
     mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
-    return any((mapped or parsed) in network for network in networks)
+    return mapped or parsed

@@ -20,7 +20,8 @@ class Audit:
     """Logs what is done through the management plane.
 
     Args:
-        app: What it watches; the layer that decides on access notes the actor in `scope["state"]`.
+        app: What it watches; the layer that decides on access notes the actor in `scope["state"]`, and the
+            client if a trusted proxy tells of one.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -65,5 +66,5 @@ def _log(scope: Scope, status: int) -> None:
         scope["raw_path"][:_PATH_CHARS].decode("latin-1"),
         status,
         state.get("actor", "anyone"),
-        client[0] if client else "a Unix socket",
+        state.get("client") or (client[0] if client else "a Unix socket"),
     )
