@@ -24,7 +24,7 @@ def test_an_address_or_a_local_name_is_let_in(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "", "a:b:c", "localhost:x"]
+    "host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "", "a:b:c", "localhost:x", "[:::::]"]
 )
 def test_a_name_that_may_be_a_rebinding_page_is_refused(host: str) -> None:
     assert "is not known as a name of this proxy" in fault_of("GET", Headers({"host": host}))
@@ -57,6 +57,7 @@ def test_a_page_of_the_proxy_itself_is_let_in(origin: str, host: str) -> None:
         "file://",
         "chrome-extension://x",
         "http://a:b",
+        "http://[localhost:8000",
     ],
 )
 def test_b65_a_page_of_another_origin_is_refused(origin: str) -> None:
