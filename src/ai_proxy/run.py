@@ -26,6 +26,7 @@ from ai_proxy.control.lock import InstanceLock
 from ai_proxy.logging import Logs, setup
 from ai_proxy.proxy.intake import Intake, allow_many_files, most_clients
 from ai_proxy.proxy.limits import ConnectionLimits
+from ai_proxy.proxy.listener_tls import ListenerTls
 from ai_proxy.proxy.listeners import url_of, warn_of_strangers
 from ai_proxy.proxy.protocol import ProxyProtocol
 from ai_proxy.server import App, RootApp
@@ -63,14 +64,15 @@ def serve(
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the app handles it: the default would end the proxy
     with InstanceLock(state_dir(path, config, os.environ)):
         logs = setup(config.log.level, config.log.format, access=config.log.access)
-        root = RootApp(path, config, os.environ, logs, management_apart=management is not None)
+        tls = ListenerTls(config.server.tls) if config.server.tls is not None else None
+        root = RootApp(path, config, os.environ, logs, tls=tls, management_apart=management is not None)
         further = [] if management is None else [(management, root.manage)]
-        server = Server(_uvicorn_config(root, config), root, logs, further, tell)
+        server = Server(_uvicorn_config(root, config, tls), root, logs, further, tell)
         if announce is not None:
             announce(server.stop)
         if management is not None:
-            logger.info("Management listens on {}", url_of(management))
-        logger.info("Listening on {}, {} services", url_of(listener), len(config.services))
+            logger.info("Management listens on {}", url_of(management, config.server))
+        logger.info("Listening on {}, {} services", url_of(listener, config.server), len(config.services))
         warn_of_strangers(config, listener)
         server.run(sockets=[listener])
         logs.close()
@@ -169,7 +171,7 @@ class Server(uvicorn.Server):
         return stop
 
 
-def _uvicorn_config(root: RootApp, config: Config) -> uvicorn.Config:
+def _uvicorn_config(root: RootApp, config: Config, tls: ListenerTls | None = None) -> uvicorn.Config:
     limits = ConnectionLimits(
         head_s=config.server.head_timeout_s,
         body_idle_s=config.server.body_idle_timeout_s,
@@ -187,5 +189,6 @@ def _uvicorn_config(root: RootApp, config: Config) -> uvicorn.Config:
         log_config=None,
         server_header=False,
         date_header=False,
+        ssl_context_factory=None if tls is None else lambda *_: tls.context,
         timeout_graceful_shutdown=math.ceil(config.server.drain_timeout_s),
     )

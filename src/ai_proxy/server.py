@@ -27,6 +27,7 @@ from ai_proxy.errors import UnknownPath
 from ai_proxy.inventory.look import look_around, monitor_of
 from ai_proxy.logging import Logs, setup
 from ai_proxy.metrics import Fleet, Metrics
+from ai_proxy.proxy.listener_tls import ListenerTls
 from ai_proxy.proxy.own_ports import Accept
 from ai_proxy.proxy.replies import reply
 from ai_proxy.routing.endpoints import dialect_of
@@ -48,6 +49,7 @@ class RootApp:
         config: What it says.
         environ: The environment.
         logs: Where access lines go.
+        tls: How the listeners prove who they are, if they speak https.
         management_apart: Management has a listener of its own, whose app is `manage`.
     """
 
@@ -58,12 +60,14 @@ class RootApp:
         environ: Mapping[str, str],
         logs: Logs,
         *,
+        tls: ListenerTls | None = None,
         management_apart: bool = False,
     ) -> None:
         self._path = path
         self._config = config
         self._environ = environ
         self._logs = logs
+        self._tls = tls
         self._apart = management_apart
 
         self._system: System | None = None
@@ -121,7 +125,13 @@ class RootApp:
         monitor = monitor_of(self._config)
         inventory = await look_around(self._config, monitor)
         self._system = System(
-            self._path, self._config, environ=self._environ, logs=self._logs, inventory=inventory, monitor=monitor
+            self._path,
+            self._config,
+            environ=self._environ,
+            logs=self._logs,
+            inventory=inventory,
+            monitor=monitor,
+            tls=self._tls,
         )
         await self._system.learned.open()  # before the services come to life: their demands may follow from it
         self._system.start()
@@ -171,6 +181,8 @@ def create_app() -> App:
     root = RootApp(path, config, os.environ, setup(config.log.level, config.log.format, access=config.log.access))
     if config.management.address is not None:
         logger.warning("management.port is without effect under another server; management shares its listener")
+    if config.server.tls is not None:
+        logger.warning("server.tls is without effect under another server, which has its own settings")
     if apart := [service for service, it in config.services.items() if it.listen is not None]:
         logger.warning("listen is without effect under another server: {}", ", ".join(apart))
 

@@ -21,6 +21,7 @@ from ai_proxy.config.model_files import absolute
 from ai_proxy.config.models import Config, RuntimeKind
 from ai_proxy.config.paths import proxy_name, state_dir
 from ai_proxy.config.server import OnExit
+from ai_proxy.config.tls_files import unverified
 from ai_proxy.config.watch import Watcher
 from ai_proxy.control.journal import Journal
 from ai_proxy.control.learned import FILE_NAME, Learned
@@ -34,6 +35,7 @@ from ai_proxy.logging import Logs
 from ai_proxy.metrics import Fleet, Metrics
 from ai_proxy.proxy.app import ProxyApp
 from ai_proxy.proxy.cors import opened
+from ai_proxy.proxy.listener_tls import ListenerTls
 from ai_proxy.proxy.own_ports import OwnPorts
 from ai_proxy.routing.table import RouteTable
 from ai_proxy.runtimes.base import Runtime
@@ -77,6 +79,7 @@ class System:
         logs: Where access lines go.
         inventory: What the machine has.
         monitor: Tells how its GPUs are used.
+        tls: How the listeners prove who they are, if they speak https.
     """
 
     def __init__(
@@ -88,10 +91,12 @@ class System:
         logs: Logs,
         inventory: Inventory,
         monitor: Monitor,
+        tls: ListenerTls | None = None,
     ) -> None:
         self._path = path
         self._environ = environ
         self._logs = logs
+        self._tls = tls
         self._state_dir = state_dir(path, config, environ)
         self.closing = asyncio.Event()
 
@@ -148,6 +153,7 @@ class System:
 
     def start(self) -> None:
         """Take the services under control and follow the config file."""
+        self._warn_of_unverified(self.plane.config)
         self._remember_uses()
         self.plane.boot(self._former_runtimes())
         self._monitor.start()
@@ -238,6 +244,11 @@ class System:
         self.proxy.configure(config, RouteTable(config))
         self.data_plane = opened(self.proxy, config.server.cors)
         self.ports.follow(config)
+        self._warn_of_unverified(config)
+
+    def _warn_of_unverified(self, config: Config) -> None:
+        if services := unverified(config):
+            logger.warning("Nobody checks whom requests go to (tls.verify: false): {}", ", ".join(services))
 
     def _own(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -245,6 +256,8 @@ class System:
         task.add_done_callback(self._tasks.discard)
 
     async def _reload(self) -> None:
+        if self._tls is not None:
+            await self._tls.renew()
         # The bus has told what is wrong with a faulty file.
         with contextlib.suppress(ConfigError):
             await self.plane.reload()
@@ -253,10 +266,13 @@ class System:
         """Where the config in force looks for model files."""
         return [absolute(rule.glob, self._path.parent) for rule in self.plane.config.discover]
 
+    def _files(self) -> tuple[Path, ...]:
+        return () if self._tls is None else self._tls.files
+
     async def _follow_config(self) -> None:
         while True:
             try:
-                watcher = Watcher(self._path, patterns=self._patterns)
+                watcher = Watcher(self._path, files=self._files, patterns=self._patterns)
                 await self._reload()  # what changed after the last look at the file, and before this watch
                 async for _ in watcher:
                     await self._reload()

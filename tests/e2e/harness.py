@@ -116,8 +116,8 @@ class Proxy:
             return self
         self._log_begins = len(self.log)
         self._spawn((*serve, "--port", str(port)))
-        line = until(lambda: self._said("Listening on http://") or self._ended_early(), lambda: self.log)
-        self.port = int(line.split("http://")[1].split(",")[0].rsplit(":", 1)[1])
+        line = until(lambda: self._said("Listening on http") or self._ended_early(), lambda: self.log)
+        self.port = int(line.split("://")[1].split(",")[0].rsplit(":", 1)[1])
         return self
 
     def start_under_uvicorn(self) -> Self:

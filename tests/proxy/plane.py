@@ -1,6 +1,7 @@
 """A whole data plane on real sockets: our protocol in front, a scripted upstream behind, a fake gate between."""
 
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -71,11 +72,11 @@ def make(**config: Any) -> Plane:
 
 
 @asynccontextmanager
-async def plane(upstream: Upstream, **config: Any) -> AsyncIterator[Plane]:
+async def plane(upstream: Upstream, tls: ssl.SSLContext | None = None, /, **config: Any) -> AsyncIterator[Plane]:
     """Run it until the block ends; `chat` and `files` are ready at `upstream`."""
     made = make(**config)
     made.gate.ready = {"chat": upstream.origin, "files": upstream.origin}
-    async with serving(made.app) as served:
+    async with serving(made.app, tls=tls) as served:
         made.serving = served
         try:
             yield made

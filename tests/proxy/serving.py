@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -38,7 +39,9 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving(app: Any, limits: ConnectionLimits | None = None) -> AsyncIterator[Serving]:
+async def serving(
+    app: Any, limits: ConnectionLimits | None = None, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Serving]:
     """Serve an ASGI app on a free loopback port until the block ends."""
     config = Config(app=app, lifespan="off", ws="none", proxy_headers=False, access_log=False, log_config=None)
     config.load()
@@ -46,7 +49,7 @@ async def serving(app: Any, limits: ConnectionLimits | None = None) -> AsyncIter
     protocol = ProxyProtocol if limits is None else ProxyProtocol.with_limits(limits)
     app_state: dict[str, Any] = {}
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: protocol(config, state, app_state), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: protocol(config, state, app_state), "127.0.0.1", 0, ssl=tls)
     try:
         yield Serving(server.sockets[0].getsockname()[1], state)
     finally:
@@ -82,9 +85,9 @@ class Client:
 
     @classmethod
     @asynccontextmanager
-    async def to(cls, port: int, *, limit: int = 65536) -> AsyncIterator[Self]:
+    async def to(cls, port: int, *, limit: int = 65536, tls: ssl.SSLContext | None = None) -> AsyncIterator[Self]:
         """Connect to a loopback port."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=limit)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=limit, ssl=tls)
         try:
             yield cls(reader, writer)
         finally:

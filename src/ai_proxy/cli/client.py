@@ -2,6 +2,7 @@
 
 import json
 import os
+import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -56,8 +57,12 @@ class Client:
         if not (self._key.isascii() and self._key.isprintable()):
             raise Failure(f"{KEY_VARIABLE} holds no key: a key is letters and digits on one line")
         headers = {"authorization": f"Bearer {self._key}"} if self._key else {}
+        # The system's CAs, or those that SSL_CERT_FILE names; loading them takes its time.
+        trust = ssl.create_default_context() if self._url.startswith("https://") else True
         try:
-            self._http = httpx.Client(base_url=f"{self._url}/api/v1", headers=headers, timeout=timeout, trust_env=False)
+            self._http = httpx.Client(
+                base_url=f"{self._url}/api/v1", headers=headers, timeout=timeout, trust_env=False, verify=trust
+            )
         except httpx.InvalidURL as error:
             raise Failure(f"{url} is no URL ({error}): write one like {DEFAULT_URL}") from None
 
@@ -158,6 +163,11 @@ class Client:
 
     def _unreachable(self, error: httpx.HTTPError) -> Failure:
         match error:
+            case httpx.ConnectError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                return Failure(
+                    f"the certificate at {self._url} is not accepted: say --url with a name that it bears, and set "
+                    f"SSL_CERT_FILE to its CA ({str(error).partition('failed: ')[2] or error})"
+                )
             case httpx.ConnectError() | httpx.ConnectTimeout():
                 return Failure(f"no proxy answers at {self._url}: start one with `ai-proxy serve`, or say --url")
             case httpx.ReadTimeout():
@@ -202,4 +212,5 @@ def _url_of(config: Path | None) -> str:
     if not port:
         raise Failure(f"{path} leaves the choice of a port to the system: say --url")
     host = _EVERYWHERE.get(named, named)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "http" if settings.server.tls is None else "https"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

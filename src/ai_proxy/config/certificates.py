@@ -88,17 +88,17 @@ def complaint_about(tls: ServerTls) -> str | None:
     server, client = server_context(ServerTls(cert=tls.cert, key=tls.key)), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
     client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    client.load_verify_locations(tls.cert)
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = (client.wrap_bio(down, up), server.wrap_bio(up, down, server_side=True))
     try:
+        client.load_verify_locations(tls.cert)
         for _ in range(_FLIGHTS):
             for end in ends:
                 _step(end)
     except ssl.SSLCertVerificationError as error:
         return f"{tls.cert}: {error.verify_message}"
-    except ssl.SSLError as error:
-        return f"{tls.cert}: {error.reason}"
+    except OSError as error:
+        return f"{tls.cert}: {error}"
     return None
 
 
@@ -108,18 +108,17 @@ def _step(end: ssl.SSLObject) -> None:
 
 
 def _load_pair(context: ssl.SSLContext, cert: tuple[str, str], key: tuple[str, str]) -> None:
-    for name, file in (cert, key):
-        _check_readable(name, file)
+    _text(*cert)
+    text = _text(*key)
     try:
         context.load_cert_chain(cert[1], key[1], password=lambda: b"")
-    except ssl.SSLError as error:
-        raise _what_is_wrong(error, cert, key) from None
+    except OSError as error:
+        raise _what_is_wrong(error, cert, key, text) from None
 
 
-def _what_is_wrong(error: ssl.SSLError, cert: tuple[str, str], key: tuple[str, str]) -> BadFile:
-    if error.reason == "KEY_VALUES_MISMATCH":
+def _what_is_wrong(error: OSError, cert: tuple[str, str], key: tuple[str, str], text: str) -> BadFile:
+    if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
         return BadFile(key[0], f"{key[1]} is not the key of {cert[1]}", "write the file that came with the certificate")
-    text = Path(key[1]).read_text("ascii", "replace")
     if "ENCRYPTED" in text:
         return BadFile(key[0], f"{key[1]} has a password", "take it off: `openssl pkey -in FILE -out NEW`")
     if "PRIVATE KEY-----" not in text:
@@ -128,16 +127,16 @@ def _what_is_wrong(error: ssl.SSLError, cert: tuple[str, str], key: tuple[str, s
 
 
 def _load_cas(context: ssl.SSLContext, key: str, file: str) -> None:
-    _check_readable(key, file)
+    _text(key, file)
     try:
         context.load_verify_locations(file)
-    except ssl.SSLError:
+    except OSError:
         raise BadFile(key, f"{file} holds no certificate", "write a PEM file of CAs") from None
 
 
-def _check_readable(key: str, file: str) -> None:
+def _text(key: str, file: str) -> str:
     try:
-        Path(file).read_bytes()
+        return Path(file).read_text("ascii", "replace")
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise BadFile(key, f"can't read {file}: {reason}", "correct the path, or its permissions") from None

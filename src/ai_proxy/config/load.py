@@ -9,12 +9,13 @@ The steps, each over the whole file, none stopping at its first fault:
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from ai_proxy.config.certificates import complaint_about
+from ai_proxy.config.certificates import BadFile, complaint_about
 from ai_proxy.config.check import check, model_names
 from ai_proxy.config.discover import Discovered, discover
 from ai_proxy.config.document import Findings, Node, read
@@ -92,8 +93,10 @@ def inspect(path: Path, environ: Mapping[str, str]) -> Loaded:
 
 
 def _tls_notes(config: Config) -> Iterator[str]:
-    if config.server.tls is not None and (complaint := complaint_about(config.server.tls)) is not None:
-        yield complaint
+    if config.server.tls is not None:
+        with suppress(BadFile):  # it was good a moment ago, and is being replaced
+            if (complaint := complaint_about(config.server.tls)) is not None:
+                yield complaint
     yield from (f"{service}: nobody checks its certificate (tls.verify: false)" for service in unverified(config))
 
 

@@ -30,7 +30,7 @@ class ServerConfig(Section):
         examples=["127.0.0.1"],
     )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0: any free one.", examples=[8000])
-    tls: ServerTls | None = Field(None, description="Speak https, on the listener of `management` too. Default: http.")
+    tls: ServerTls | None = Field(None, description="Speak https, on every listener. Default: http.")
     on_exit: OnExit = Field(
         OnExit.STOP, description="stop or keep what was started when the proxy ends.", examples=["stop"]
     )

@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 from ai_proxy.proxy.hangups import Hangups
 from ai_proxy.proxy.limits import ConnectionLimits
 from ai_proxy.transport.deadline import Deadline
+from ai_proxy.transport.tls import hold_little
 
 
 class ClientSocket(HttpToolsProtocol):
@@ -54,6 +55,7 @@ class ClientSocket(HttpToolsProtocol):
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the base
         super().connection_made(transport)
+        hold_little(transport)
         sock = transport.get_extra_info("socket")
         self._fd = sock.fileno() if sock is not None else -1
         self._deadline.set(self.limits.head_s)
@@ -115,11 +117,12 @@ class ClientSocket(HttpToolsProtocol):
         self.resume_body()
         if self.transport.can_write_eof():
             self.transport.write_eof()
-            # An answer that is still on its way has the time that every answer has.
-            unsent = self.transport.get_write_buffer_size()
-            self._deadline.set(self.limits.stall_s if unsent else self.limits.linger_s)
         else:
-            self._close()
+            # TLS waits for the client to close as well, and throws away what still comes.
+            self.transport.close()
+        # An answer that is still on its way has the time that every answer has.
+        unsent = self.transport.get_write_buffer_size()
+        self._deadline.set(self.limits.stall_s if unsent else self.limits.linger_s)
 
     def _close(self) -> None:
         self.transport.close()

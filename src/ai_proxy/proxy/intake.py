@@ -11,6 +11,7 @@ import resource
 import socket
 import ssl
 from collections.abc import Callable, Sized
+from typing import Any
 
 from loguru import logger
 
@@ -19,6 +20,8 @@ MOST_FILES = 65_536
 AT_ONCE = 64
 LOOK_AGAIN_S = 0.1
 TELL_AGAIN_S = 60.0
+HANDSHAKE_S = 15.0
+FOREVER_S = 3600.0
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -68,7 +71,10 @@ class Intake:
         self._make = make
         self._connected = connected
         self._most = most
-        self._tls = tls
+        self._handshake: dict[str, Any] = {}
+        if tls is not None:
+            # The end of a connection waits for what was written: how long is its protocol's to say.
+            self._handshake = {"ssl": tls, "ssl_handshake_timeout": HANDSHAKE_S, "ssl_shutdown_timeout": FOREVER_S}
         self._beginning: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
         self._told_at = -TELL_AGAIN_S
@@ -116,7 +122,7 @@ class Intake:
     async def _begin(self, client: socket.socket) -> None:
         client.setblocking(False)
         try:
-            await self._loop.connect_accepted_socket(self._make, client, ssl=self._tls)
+            await self._loop.connect_accepted_socket(self._make, client, **self._handshake)
         except OSError as error:
             client.close()
             logger.debug("A client left before it was connected: {}", error)

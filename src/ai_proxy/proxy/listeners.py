@@ -10,12 +10,14 @@ from loguru import logger
 
 from ai_proxy.config.keyring import Keyring
 from ai_proxy.config.models import Config
+from ai_proxy.config.server import ServerConfig
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, server: ServerConfig) -> str:
     """The address of a listener as a URL."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "http" if server.tls is None else "https"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def warn_of_strangers(config: Config, listener: socket.socket) -> None:
@@ -24,5 +26,5 @@ def warn_of_strangers(config: Config, listener: socket.socket) -> None:
     if not ip_address(host).is_loopback and not Keyring(config.keys).data:
         logger.warning(
             "Whoever reaches {} may use the models, for no key is asked for: `ai-proxy key create NAME` makes one",
-            url_of(listener),
+            url_of(listener, config.server),
         )

@@ -66,7 +66,7 @@ class OwnPorts:
                 logger.error("{} has no port of its own: can't listen on {}: {}", service, address, reason)
                 continue
             self._open[service, address] = self._serve(service, listener, self._accept)
-            logger.info("{} listens on {}", service, url_of(listener))
+            logger.info("{} listens on {}", service, url_of(listener, config.server))
             warn_of_strangers(config, listener)
 
     def close(self) -> None:

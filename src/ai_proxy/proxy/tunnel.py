@@ -149,6 +149,8 @@ class Tunnel:
         elif self._farewell is not None or not is_clean:
             peer.abort(reset=peer is self.client)
         else:
+            # Over TLS a side that has ended is lost at once; that we end the other then is nobody's fault.
+            self._ending = self._ending or self._verdict()
             peer.close()
 
     # The grant
