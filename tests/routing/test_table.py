@@ -226,3 +226,9 @@ class TestConfigFaults:
     def test_the_default_service_must_exist(self) -> None:
         with pytest.raises(ValueError, match="default_service names no service: 'nobody'"):
             table(default="nobody", a={})
+
+
+def test_a_port_of_a_services_own_leaves_every_path_as_it_is_while_there_is_that_service() -> None:
+    assert table(chat={}).on_port_of("chat", b"/v1/models") == Route("chat", b"/v1/models")
+    with pytest.raises(UnknownPath, match="the port names no service"):
+        table(other={}).on_port_of("chat", b"/")
