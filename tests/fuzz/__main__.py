@@ -19,7 +19,7 @@ from loguru import logger
 
 from tests.fuzz.kept import FOLDER, keep, kept
 
-DOORS = ("requests", "responses", "bodies", "frames", "configs")
+DOORS = ("requests", "responses", "relays", "bodies", "frames", "configs")
 LEARNT = Path("fuzz-learnt")
 FINDINGS = Path("fuzz-findings")
 

@@ -6,7 +6,7 @@ has one outcome, and whatever throws, never settles or is left over afterwards i
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -19,6 +19,8 @@ from ai_proxy.transport.connection import Connection
 from ai_proxy.transport.pool import Origin, Pool
 from tests.fuzz.judges import RENAMED, Finding, Message, Reader
 from tests.proxy.plane import Plane, make
+
+type Answering = Callable[[Message], list[bytes]]
 
 ENGINE = Origin("http", "engine.test", 80)
 SERVICES = {
@@ -130,23 +132,33 @@ class Wire(asyncio.Transport):
         self._protocol.connection_lost(None)
 
 
+def with_its_target(asked: Message) -> list[bytes]:
+    """An answer that tells what it answers."""
+    body = b"" if asked.method == b"HEAD" else asked.target
+    return [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(asked.target), body)]
+
+
 class MemoryPool(Pool):
     """A pool whose every connection leads to an engine in memory.
 
     Attributes:
         engines: Those that were connected to, in order.
+
+    Args:
+        answering: What engines say, piece by piece; an empty piece ends the connection.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, answering: Answering) -> None:
         super().__init__()
         self.engines: list[Engine] = []
+        self._answering = answering
 
     async def _open_socket(self, loop: asyncio.AbstractEventLoop, connection: Connection) -> None:
-        self.engines.append(Engine(connection))
+        self.engines.append(Engine(connection, self._answering))
 
 
 class Engine:
-    """Answers each request with its target, and hears nothing before it has answered.
+    """Answers each request, and hears nothing before it has begun to.
 
     Attributes:
         heard: All bytes of its connection.
@@ -154,11 +166,12 @@ class Engine:
         fault: What should not have been sent to it.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, answering: Answering) -> None:
         self.heard = bytearray()
         self.asked: list[Message] = []
         self.fault = ""
         self._reader = Reader()
+        self._answering = answering
         self._is_answering = False
         self._wire = Wire(connection, self._hear)
 
@@ -176,8 +189,18 @@ class Engine:
 
     def _answer(self, asked: Message) -> None:
         self._is_answering = False
-        body = b"" if asked.method == b"HEAD" else asked.target
-        self._wire.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(asked.target), body))
+        self._say(iter(self._answering(asked)))
+
+    def _say(self, pieces: Iterator[bytes]) -> None:
+        """Say one piece, and the next when that was heard."""
+        piece = next(pieces, None)
+        if piece is None:
+            return
+        if piece:
+            self._wire.say(piece)
+        else:
+            self._wire.end()
+        asyncio.get_running_loop().call_soon(self._say, pieces)
 
 
 @dataclass(slots=True)
@@ -224,16 +247,20 @@ class World:
         self.loop.close()
         self._socket.close()
 
-    def talk(self, pieces: Iterable[bytes]) -> Talk:
+    def talk(self, pieces: Iterable[bytes], answering: Answering = with_its_target) -> Talk:
         """Have a client send these pieces and leave.
+
+        Args:
+            pieces: What it sends; each when nothing else is left to do.
+            answering: What engines say.
 
         Raises:
             Finding: Something threw, never came to rest or was left over.
         """
-        return self.loop.run_until_complete(self._talk(pieces))
+        return self.loop.run_until_complete(self._talk(pieces, answering))
 
-    async def _talk(self, pieces: Iterable[bytes]) -> Talk:
-        pool = MemoryPool()
+    async def _talk(self, pieces: Iterable[bytes], answering: Answering) -> Talk:
+        pool = MemoryPool(answering)
         plane, state, app_state = self._plane, ServerState(), dict[str, Any]()
         # Each talk is a first one: the same bytes give the same answers.
         plane.app._pool, plane.app._ids = pool, count(1)
