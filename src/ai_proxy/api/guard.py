@@ -89,9 +89,10 @@ def _authority(value: str) -> tuple[str, int | None]:
     """Host, lower-case and without brackets, and port of `host:port`; an empty host if it is no such thing."""
     try:
         parts = urlsplit(f"//{value}")
-        return parts.hostname or "", parts.port
+        port = parts.port
     except ValueError:
         return "", None
+    return parts.hostname or "", port
 
 
 def _is_local(host: str) -> bool:
