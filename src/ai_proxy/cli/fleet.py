@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 Url = Annotated[
     str | None,
-    typer.Option("--url", envvar="AI_PROXY_URL", help="Where the proxy listens; else what the config file says."),
+    typer.Option(
+        "--url",
+        envvar="AI_PROXY_URL",
+        help="Where the proxy listens; else what the config file says. AI_PROXY_KEY holds the key, if it needs one.",
+    ),
 ]
 ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="Config file to find the proxy by.")]
 Json = Annotated[bool, typer.Option("--json", help="For scripts: JSON.")]

@@ -144,6 +144,9 @@ def event_line(kind: str, data: Mapping[str, Any]) -> str:
     Example:
         >>> event_line("progress", {"at": 0, "service": "chat", "text": "pulling image, 41 %"})[9:]
         'chat: pulling image, 41 %'
+        >>> answered = {"at": 0, "request": "f00-1", "service": "chat", "outcome": "admitted", "waited_s": 0.79}
+        >>> event_line("request_answered", answered)[9:]
+        'chat: f00-1 admitted after 0.8 s'
     """
     at = time.strftime("%H:%M:%S", time.localtime(data.get("at", time.time())))
     match kind:
@@ -153,6 +156,10 @@ def event_line(kind: str, data: Mapping[str, Any]) -> str:
             said = f"{data['service']}: {data['text']}"
         case "decision":
             said = f"{data['service']}: {data['verdict']}: {data['reason']}"
+        case "request_waits":
+            said = f"{data['service']}: {data['request']} waits"
+        case "request_answered":
+            said = f"{data['service']}: {data['request']} {data['outcome']} after {data['waited_s']:.1f} s"
         case _:
             said = ", ".join(f"{key}: {value}" for key, value in data.items() if key not in {"at", "type"})
             said = f"{kind}: {said}"
