@@ -132,16 +132,7 @@ class System:
             wall_clock=time.time,
             on_config=self._on_config,
         )
-        self.proxy = ProxyApp(
-            config,
-            RouteTable(config),
-            gate=self.scheduler,
-            pool=self.pool,
-            metrics=self.metrics,
-            access=logs.access,
-            states=self._model_state,
-            waiting_for=lambda service: waiting_for(self.scheduler, service, self.clock()),
-        )
+        self.proxy = self._proxy_app(config)
         self.data_plane = opened(self.proxy, config.server.cors)
         """What answers requests: the proxy, open to pages of other origins or not."""
         self.ports = OwnPorts(lambda: self.data_plane)
@@ -202,6 +193,18 @@ class System:
             devices=uses_of(self.scheduler.state.ledger, self.plane.measuring.picture),
             connections={"idle": self.pool.idle, "active": self.pool.active},
             log_lines_dropped=self._logs.dropped,
+        )
+
+    def _proxy_app(self, config: Config) -> ProxyApp:
+        return ProxyApp(
+            config,
+            RouteTable(config),
+            gate=self.scheduler,
+            pool=self.pool,
+            metrics=self.metrics,
+            access=self._logs.access,
+            states=self._model_state,
+            waiting_for=lambda service: waiting_for(self.scheduler, service, self.clock()),
         )
 
     def _runtimes(self, config: Config) -> Mapping[RuntimeKind, Callable[[], Runtime]]:
