@@ -148,6 +148,14 @@ class Chaos:
         finally:
             grant.close()
 
+    # How it must be
+
+    def check_room(self) -> None:
+        """At no moment does a replica run twice, or is more of the GPU given away than there is."""
+        running = self.docker.running() + self.process.running()
+        assert len({(it.service, it.replica) for it in running}) == len(running)
+        assert sum(self.scheduler.state.ledger.holders_on(GPU.uuid).values()) <= GPU.vram_mb
+
     # How it must end
 
     async def calm_down(self) -> None:
@@ -196,7 +204,9 @@ async def live(seed: int, happenings: int) -> Chaos:
     chaos.plane.boot()
     for _ in range(happenings):
         chaos.happen()
+        chaos.check_room()
         await asyncio.sleep(chaos.random.choice([0.0, 0.0, 0.05, 1.0, 7.0, 40.0]))
+        chaos.check_room()
     return chaos
 
 
