@@ -20,9 +20,9 @@ TRIES = 40
 class Seen:
     """Turns of a watcher, counted by a task of its own."""
 
-    def __init__(self, path: Path, look_every_s: float, patterns: Sequence[str]) -> None:
+    def __init__(self, path: Path, look_every_s: float, patterns: Sequence[str], files: Sequence[Path]) -> None:
         # Made here, not in the task: what the test changes next is to be a change.
-        watcher = Watcher(path, look_every_s, patterns=lambda: patterns)
+        watcher = Watcher(path, look_every_s, patterns=lambda: patterns, files=lambda: files)
         self._turns: asyncio.Queue[None] = asyncio.Queue()
         self._task = asyncio.create_task(self._follow(watcher))
 
@@ -60,8 +60,8 @@ type Follow = Callable[..., Seen]
 async def seen() -> AsyncGenerator[Follow]:
     started: list[Seen] = []
 
-    def follow(path: Path, look_every_s: float = 0.1, patterns: Sequence[str] = ()) -> Seen:
-        started.append(Seen(path, look_every_s, patterns))
+    def follow(path: Path, look_every_s: float = 0.1, patterns: Sequence[str] = (), files: Sequence[Path] = ()) -> Seen:
+        started.append(Seen(path, look_every_s, patterns, files))
         return started[-1]
 
     yield follow
@@ -188,3 +188,20 @@ async def test_hears_of_a_model_file_without_looking(tmp_path: Path, seen: Follo
         if await turns.comes(within_s=0.5):
             return
     pytest.fail("no event was seen")
+
+
+@pytest.mark.parametrize("change", [edit, replace])
+async def test_sees_a_changed_certificate_and_the_config_though_one_is_gone(
+    tmp_path: Path, seen: Follow, change: Callable[[Path], Awaitable[None]]
+) -> None:
+    path, certificate = tmp_path / "ai-proxy.yaml", tmp_path / "live" / "cert.pem"
+    path.touch()
+    certificate.parent.mkdir()
+    certificate.write_text("a certificate")
+    turns = seen(path, files=[certificate])
+    await change(certificate)
+    await turns.one()
+    certificate.unlink()
+    await turns.one()
+    await change(path)
+    await turns.one()
