@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from socket import create_connection
 from typing import Any
 from urllib.request import urlopen
 
@@ -99,7 +100,6 @@ class Inside:
         mounts += [f"{engine.host.removeprefix('unix://')}:/var/run/docker.sock", f"{config}:/etc/ai-proxy.yaml:ro"]
         options = ["--name", self.name, "--network", self.name, *(word for it in mounts for word in ("-v", it))]
         serve = [sys.executable, "-m", "ai_proxy", "serve", "--config", "/etc/ai-proxy.yaml"]
-        self._lives = 1
         engine.docker("network", "create", self.name)
         engine.docker("run", "-d", *options, TINY, *serve)
 
@@ -110,20 +110,27 @@ class Inside:
     @property
     def url(self) -> str:
         """Where it is reached from this host."""
-        until(lambda: self.log.count("Listening on") == self._lives, lambda: self.log)
         address = networks_of(self.engine, self.name)[self.name]["IPAddress"]
+        until(lambda: listens(address, 8000), lambda: self.log)
         return f"http://{address}:8000"
 
     def crash(self) -> None:
         """End it and start it again."""
         self.engine.docker("kill", self.name)
         self.engine.docker("start", self.name)
-        self._lives += 1
 
     def close(self) -> None:
         self.engine.docker("rm", "-fv", self.name, check=False)
         self.engine.remove_labelled(self.label)
         self.engine.docker("network", "rm", self.name)
+
+
+def listens(address: str, port: int) -> bool:
+    try:
+        create_connection((address, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def networks_of(engine: DockerHost, container: str) -> dict[str, Any]:
