@@ -13,6 +13,7 @@ import uvloop
 from ai_proxy.config.tls import ServerTls
 from ai_proxy.metrics import Ending
 from ai_proxy.proxy.frames import close_frame
+from ai_proxy.proxy.limits import ConnectionLimits
 from ai_proxy.proxy.listener_tls import ListenerTls
 from ai_proxy.transport.origin import Origin, Tls
 from tests.fakes.certificates import Authority
@@ -244,6 +245,41 @@ async def test_b63_frames_and_closes_pass_both_ways(shown: ssl.SSLContext, belie
         client.writer.close()
         await ended(proxy, Ending.DONE)
         assert proxy.pool.active == 0
+
+
+async def test_b13_a_slow_reader_gets_the_end_though_the_connection_ends(
+    shown: ssl.SSLContext, believed: ssl.SSLContext
+) -> None:
+    size, now = 16 * MIB, asyncio.get_running_loop().time
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % size)]})
+        await send({"type": "http.response.body", "body": bytes(size)})
+
+    limits = ConnectionLimits(linger_s=0.01)
+    async with serving(app, limits, shown) as server, Client.to(server.port, limit=1024, tls=believed) as client:
+        await client.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        (connection,) = await connections(server.state)
+        await until(connection.transport.is_closing)
+        began = now()
+        await until(lambda: now() > began + 5 * limits.linger_s)
+        assert len((await client.answer()).body) == size
+
+
+async def test_a_client_that_never_closes_is_not_waited_for(shown: ssl.SSLContext, believed: ssl.SSLContext) -> None:
+    limits = ConnectionLimits(linger_s=0.01)
+    with socket.socket() as sock:
+        async with serving(echo, limits, shown) as server:
+            sock.connect(("127.0.0.1", server.port))
+
+            def ask() -> ssl.SSLSocket:
+                asking = believed.wrap_socket(sock, server_hostname="127.0.0.1")
+                asking.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                return asking
+
+            with await asyncio.to_thread(ask):
+                await until(lambda: server.state.total_requests)
+                await until(lambda: not server.state.connections)
 
 
 @pytest.mark.parametrize("how", LEAVING)

@@ -4,8 +4,12 @@ The lower half of `protocol.py`, which knows what is said on it. Here nothing is
 """
 
 import asyncio
+import fcntl
 import socket
 import struct
+import sys
+import termios
+from math import inf
 from typing import Any, ClassVar, Self, cast, override
 
 from uvicorn.config import Config
@@ -38,9 +42,10 @@ class ClientSocket(HttpToolsProtocol):
         # Shared by all connections of one server
         self._hangups: Hangups = app_state.setdefault("ai_proxy.hangups", Hangups(self.loop))
         # For the life of the socket: what the client must do in time, what it must take in time
-        self._deadline = Deadline(self.loop, self._expired)
+        self._deadline = Deadline(self.loop, self._late)
         self._stall = Deadline(self.loop, self._give_up)
         self._fd = -1
+        self._cut_at = inf
         # Once nothing that still comes is listened to; once it carries no more HTTP
         self._deaf = False
         self._is_raw = False
@@ -120,13 +125,24 @@ class ClientSocket(HttpToolsProtocol):
         else:
             # TLS waits for the client to close as well, and throws away what still comes.
             self.transport.close()
-        # An answer that is still on its way has the time that every answer has.
-        unsent = self.transport.get_write_buffer_size()
-        self._deadline.set(self.limits.stall_s if unsent else self.limits.linger_s)
+        self._await_end()
 
     def _close(self) -> None:
         self.transport.close()
-        self._deadline.set(self.limits.stall_s)
+        self._await_end()
+
+    def _await_end(self) -> None:
+        """An answer that is still on its way has the time that every answer has."""
+        self._cut_at = self.loop.time() + self.limits.stall_s
+        unsent = self.transport.get_write_buffer_size()
+        self._deadline.set(self.limits.stall_s if unsent else self.limits.linger_s)
+
+    def _late(self) -> None:
+        # A TLS transport does not count what it has encrypted; the kernel knows whether all was taken.
+        if self.transport.is_closing() and self.loop.time() < self._cut_at and unsent_bytes(self._fd):
+            self._deadline.set(self.limits.linger_s)
+        else:
+            self._expired()
 
     def _lose_client(self) -> None:
         """Hear that the client is gone, in the step in which it is seen; perhaps not for the first time."""
@@ -145,3 +161,11 @@ class ClientSocket(HttpToolsProtocol):
         """The client left while it was not read, or takes nothing any more."""
         self._lose_client()
         self.transport.abort()
+
+
+def unsent_bytes(fd: int) -> int:
+    """How much of what was written to a socket its other side has yet to take; 0 if it is gone."""
+    try:
+        return int.from_bytes(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0
