@@ -1,6 +1,8 @@
 """An idle WebSocket keeps no replica busy, and is told when its replica leaves: close 1001, never inside a frame."""
 
 import asyncio
+import socket
+import struct
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
@@ -208,6 +210,23 @@ async def test_another_protocol_than_websocket_just_ends() -> None:
         proxy.app.drop(upstream.origin)
         assert await client.rest() == b""
         client.writer.close()
+        await ended(proxy, Ending.CANCELLED)
+
+
+async def test_a_client_that_was_reset_unnoticed_hinders_nobody() -> None:
+    chat, agreed = (data.replace(b"websocket", b"chat") for data in (ASK, AGREED))
+
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(agreed)
+        await peer.wait_eof()
+
+    async with Upstream(script) as upstream, plane(upstream) as proxy:
+        with socket.create_connection(("127.0.0.1", proxy.port)) as client:
+            client.sendall(chat)
+            await until(lambda: proxy.app._upgrades._tunnels)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        proxy.app.drop(upstream.origin)
         await ended(proxy, Ending.CANCELLED)
 
 

@@ -83,10 +83,14 @@ class End(asyncio.Protocol):
         if transport.is_closing():
             return
         self._has_said_all = True
-        if transport.can_write_eof():
-            transport.write_eof()
-        else:
+        if not transport.can_write_eof():
             self.close()
+            return
+        try:
+            transport.write_eof()
+        except OSError:
+            # It was reset, which asyncio has not noticed yet.
+            transport.abort()
 
     def close(self) -> None:
         """Close after what is still to be sent was taken."""
