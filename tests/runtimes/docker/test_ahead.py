@@ -36,9 +36,9 @@ async def created(
 ) -> AsyncIterator[tuple[str, asyncio.Task[None]]]:
     """A container that was created ahead, and who holds it."""
     held = asyncio.create_task(runtime.create_ahead(spec))
-    await until(lambda: len(engine.labelled(LABEL)) == 1)
-    (container,) = engine.labelled(LABEL)
-    assert engine.inspect(container)["State"]["Status"] == "created"
+    # An engine may go on listing for a moment what it has removed.
+    await until(lambda: len(engine.labelled(LABEL, "created")) == 1)
+    (container,) = engine.labelled(LABEL, "created")
     yield container, held
     held.cancel()
     await asyncio.wait({held})
@@ -111,7 +111,7 @@ async def test_a_start_that_takes_it_and_is_cancelled_leaves_nothing(
             await asyncio.gather(start, return_exceptions=True)
             if done:
                 await runtime.stop(start.result(), 1)
-        assert docker_engine.labelled(LABEL) == []
+        await until(lambda: docker_engine.labelled(LABEL) == [])
 
 
 async def test_another_life_of_the_proxy_removes_it(
