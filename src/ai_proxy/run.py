@@ -141,6 +141,11 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, drain, then end everything; at once when that is forced."""
         self._tell("STOPPING=1")
+        logger.info(
+            "Ending; open requests: {}, which have {} s to be done; a second signal ends at once",
+            len(self.server_state.tasks),
+            self.config.timeout_graceful_shutdown,
+        )
         self._root.begin_shutdown()
         ending = asyncio.create_task(super().shutdown(sockets), name="shut down")
         while not ending.done() and not self.force_exit:

@@ -78,6 +78,7 @@ def test_b62_a_second_signal_ends_it_at_once_and_its_replicas_too(tmp_path: Path
         proxy.signal(signal.SIGTERM)
 
         assert proxy.wait() == 1
+    assert "Ending; open requests: 1, which have 30 s to be done" in proxy.log
     assert "Ending at once" in proxy.log
     assert "Traceback" not in proxy.log
     until(lambda: not proxy.processes(), proxy.processes)

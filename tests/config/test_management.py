@@ -27,6 +27,14 @@ FAULTS = {
         "server: {cors: {allow_headers: [x-a]}}",
         "without effect while no origin is allowed; fix: add allow_ori",
     ),
+    "the proxy's port": (
+        "management: {port: 8000}",
+        "management.port: the proxy listens on port 8000 already; fix: choose another, or remove it",
+    ),
+    "the proxy's port, on all": (
+        "server: {host: 0.0.0.0, port: 9}\nmanagement: {port: 9}",
+        "management.port: the proxy listens on port 9 already",
+    ),
     "another place": ("cors: {}", "cors: unknown key; fix: move it to server.cors"),
 }
 

@@ -50,7 +50,7 @@ Listen = Annotated[str, AfterValidator(_listen)]
 
 
 def check_listeners(root: Node, services: Mapping[str, Node], findings: Findings) -> None:
-    """Note each service whose address another listener has.
+    """Note each listener whose address another one has.
 
     Args:
         root: The file with its services resolved.
@@ -58,6 +58,10 @@ def check_listeners(root: Node, services: Mapping[str, Node], findings: Findings
         findings: Gets the faults.
     """
     taken = list(_own_listeners(root))
+    port = root.get("management", "port")
+    if port is not None and len(taken) == 2 and _clash(taken[0][1], taken[1][1]):
+        fix = "choose another, or remove it: then management shares the proxy's listener"
+        findings.add(port, f"the proxy listens on port {port.value} already", fix)
     for service, entry in services.items():
         node = entry.get("listen")
         if node is None or not isinstance(node.value, str):
