@@ -14,8 +14,6 @@ import msgspec
 from ai_proxy.errors import MalformedRequest
 
 _BOM: Final = b"\xef\xbb\xbf"
-# White space and byte order marks: in UTF-16 as well, which some engines read, and which is refused.
-_BEFORE_JSON: Final = b" \t\n\r\v\f" + _BOM + b"\xff\xfe\0"
 
 
 class JsonFinder:
@@ -37,7 +35,7 @@ class JsonFinder:
         """Keep the chunk; True if the body turns out to be no JSON."""
         self._chunks.append(chunk)
         if not self._is_json:
-            start = chunk.lstrip(_BEFORE_JSON)
+            start = chunk.removeprefix(_BOM).lstrip()
             self._is_json = start.startswith(b"{")
             return bool(start) and not self._is_json
         return False
