@@ -163,6 +163,21 @@ async def test_l03_a_stop_that_hangs_or_is_refused_says_that_the_replica_may_sti
     assert docker_engine.labelled(LABEL) == []
 
 
+async def test_l01_a_leftover_that_the_engine_can_not_remove_gives_up_its_name(
+    runtime: DockerRuntime, relay: DockerRelay, docker_engine: DockerHost
+) -> None:
+    """An engine that was restarted in the middle of a start can be left with such a one."""
+    leftover = await runtime.start(tiny_spec(), ignore)
+    refuses = relay.spoil(REMOVE, Spoil.REFUSE, words="failed to remove root filesystem: device or resource busy")
+    with pytest.raises(RuntimeUnavailable, match="device or resource busy"):
+        await runtime.start(tiny_spec(), ignore)
+    docker_engine.docker("kill", leftover.id)
+    fresh = await runtime.start(tiny_spec(), ignore)
+    assert await answer_of(fresh) == "ok"
+    refuses.times = 0
+    await until(lambda: docker_engine.labelled(LABEL) == [fresh.id])
+
+
 async def test_a_removal_that_another_began_is_waited_for(
     runtime: DockerRuntime, relay: DockerRelay, docker_engine: DockerHost
 ) -> None:

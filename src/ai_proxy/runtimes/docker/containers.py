@@ -66,6 +66,15 @@ class Containers:
         states = [await self.find(container.id) for container in found]
         return [state for state in states if state is not None]
 
+    async def rename(self, container: str, name: str) -> None:
+        """Give a container another name.
+
+        Raises:
+            RuntimeUnavailable: The engine does not answer, or refuses.
+        """
+        async with self._engine.call() as docker:
+            await docker.containers.container(container).rename(name)
+
     async def create(self, name: str, body: Mapping[str, Any], mark: str) -> str:
         """Create a container and return its id.
 

@@ -145,7 +145,16 @@ class Maker:
         ours = {NAME: self._name, SERVICE: spec.service, REPLICA: str(spec.replica)}
         if not ours.items() <= leftover.labels.items():
             raise StartFailed(f"a container named {name} exists and is not this proxy's: remove or rename it")
-        await self._containers.remove(leftover.id)
+        try:
+            await self._containers.remove(leftover.id)
+        except RuntimeUnavailable:
+            # An engine that crashed can be unable to remove what it left; unless that runs, its name is all we need.
+            state = await self._containers.find(leftover.id)
+            if state is not None and state.is_running:
+                raise
+            if state is not None:
+                await self._containers.rename(leftover.id, f"{name}-{leftover.id[:12]}")
+                self.discard_later(leftover.id)
 
     async def _remove_when_possible(self, container: str) -> None:
         while True:
