@@ -8,6 +8,9 @@ _ILLEGAL = re.compile(r"-*[^a-z0-9._-]+-*")
 _EDGES = "._-"
 _LONGEST = 63
 
+LONGEST_MATCHED = 512
+"""No longer name is held against patterns: it would be nobody's, and take long."""
+
 
 def legal_id(name: str) -> str:
     """The legal id that is nearest to a name.

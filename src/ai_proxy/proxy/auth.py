@@ -10,7 +10,7 @@ from typing import Final
 
 from ai_proxy.config.keyring import CREDENTIAL_FIELDS, Keyring, secret_of
 from ai_proxy.config.keys import KeyConfig
-from ai_proxy.config.naming import pattern_of
+from ai_proxy.config.naming import LONGEST_MATCHED, pattern_of
 from ai_proxy.errors import (
     Forbidden,
     MalformedRequest,
@@ -70,7 +70,9 @@ class Holder:
 
     def allows(self, name: str) -> bool:
         """Whether it may use what a client calls so."""
-        return self._exact is None or name in self._exact or any(match(name) for match in self._patterns)
+        if self._exact is None or name in self._exact:
+            return True
+        return len(name) <= LONGEST_MATCHED and any(match(name) for match in self._patterns)
 
     def require(self, name: str) -> None:
         """Let it use what a client calls so.

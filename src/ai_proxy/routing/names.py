@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 from ai_proxy.config.models import ServiceConfig
-from ai_proxy.config.naming import pattern_of
+from ai_proxy.config.naming import LONGEST_MATCHED, pattern_of
 from ai_proxy.errors import UnknownModel
 from ai_proxy.routing.nearest import advice, shown
-
-_LONGEST_WILD = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,7 @@ class ModelNames:
         target = self._claims.get(name)
         if target is not None:
             return target
-        if len(name) <= _LONGEST_WILD:
+        if len(name) <= LONGEST_MATCHED:
             for pattern, wild in self._wildcards:
                 if pattern.match(name):
                     return wild
