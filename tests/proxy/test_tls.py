@@ -16,6 +16,7 @@ from ai_proxy.proxy.frames import close_frame
 from ai_proxy.proxy.limits import ConnectionLimits
 from ai_proxy.proxy.listener_tls import ListenerTls
 from ai_proxy.transport.origin import Origin, Tls
+from ai_proxy.transport.tls import hold_little
 from tests.fakes.certificates import Authority
 from tests.fakes.upstream import Peer, Upstream, answering
 from tests.proxy.plane import EVENTS, OK, ended, event, get, plane
@@ -250,7 +251,7 @@ async def test_b63_frames_and_closes_pass_both_ways(shown: ssl.SSLContext, belie
 async def test_b13_a_slow_reader_gets_the_end_though_the_connection_ends(
     shown: ssl.SSLContext, believed: ssl.SSLContext
 ) -> None:
-    size, now = 16 * MIB, asyncio.get_running_loop().time
+    size, now = 70_000, asyncio.get_running_loop().time
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % size)]})
@@ -258,11 +259,17 @@ async def test_b13_a_slow_reader_gets_the_end_though_the_connection_ends(
 
     limits = ConnectionLimits(linger_s=0.01)
     async with serving(app, limits, shown) as server, Client.to(server.port, limit=1024, tls=believed) as client:
-        await client.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         (connection,) = await connections(server.state)
+        # So little that the rest waits in the transport, too little for it to say so.
+        connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # typed as write-only, but is both
+        hold_little(client.writer.transport)  # type: ignore[arg-type]
+        await client.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         await until(connection.transport.is_closing)
         began = now()
         await until(lambda: now() > began + 5 * limits.linger_s)
+        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert len((await client.answer()).body) == size
 
 
