@@ -11,7 +11,7 @@ from typing import Final
 
 FOLDER: Final = Path(__file__).parent / "corpus"
 LEARNT: Final = "# learnt"
-MOST_BYTES: Final = 45_000
+MOST_BYTES: Final = 30_000
 
 
 def kept(door: str) -> list[bytes]:

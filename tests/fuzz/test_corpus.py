@@ -12,6 +12,7 @@ from tests.fuzz.judges import Finding, Message, check_heads, check_is_among, rea
 from tests.fuzz.requests import world
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", DOORS)
 def test_nothing_that_is_kept_is_a_finding(door: str) -> None:
     check = import_module(f"tests.fuzz.{door}").check
