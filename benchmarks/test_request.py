@@ -60,6 +60,9 @@ class Grants:
     async def admit(self, _request: RequestInfo) -> "Grants":
         return self
 
+    def renew(self) -> bool:
+        return True
+
     def close(self) -> None: ...
 
 
