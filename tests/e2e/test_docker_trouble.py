@@ -8,8 +8,8 @@ import pytest
 
 from tests.e2e.clients import asking, error_of
 from tests.e2e.conftest import Serve
-from tests.e2e.harness import until
-from tests.e2e.test_containers import tiny
+from tests.e2e.harness import GUARD_S, until
+from tests.e2e.test_containers import containers, tiny
 from tests.fakes.docker_relay import DockerRelay, Spoil, docker_relay
 from tests.fixtures.dockerd import DockerHost
 
@@ -59,3 +59,34 @@ async def test_l02_absent_at_the_start_it_is_found_once_it_is_there(
             await asyncio.to_thread(until, lambda: proxy.get("/api/v1/ready")["status"] == "ready")
             assert (await client.get("/cold/health")).text == "ok"
             await asyncio.to_thread(proxy.close)
+
+
+@pytest.mark.parametrize(
+    ("order", "spoil"),
+    [
+        pytest.param(r"POST .*/containers/create", Spoil.STALL, id="create"),
+        pytest.param(r"POST .*/containers/\w+/stop", Spoil.HANG, id="stop"),
+    ],
+)
+async def test_l10_killed_in_the_middle_of_an_order_it_goes_on_with_one_container(
+    order: str, spoil: Spoil, relay: DockerRelay, serve_docker: Serve, docker_engine: DockerHost
+) -> None:
+    proxy = await asyncio.to_thread(serve_docker, {"services": {"tiny": tiny()}}, docker_host=relay.host)
+    async with asking(proxy) as client:
+        if "stop" in order:
+            assert (await client.get("/tiny/health")).text == "ok"
+        rule = relay.spoil(order, spoil)
+        ordered = client.post("/api/v1/service/tiny/stop") if "stop" in order else client.get("/tiny/health")
+        asked = asyncio.create_task(ordered)
+        async with asyncio.timeout(GUARD_S):
+            await rule.hit.wait()
+        await asyncio.to_thread(proxy.kill)
+        await asyncio.gather(asked, return_exceptions=True)
+    relay.heal()
+    relay.cut()
+    await asyncio.to_thread(proxy.start)
+    async with asking(proxy) as client:
+        assert (await client.get("/tiny/health")).text == "ok"
+    await asyncio.to_thread(until, lambda: len(containers(docker_engine, proxy)) == 1)
+    assert proxy.service("tiny")["instance"] in containers(docker_engine, proxy)
+    await asyncio.to_thread(proxy.close)
