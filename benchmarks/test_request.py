@@ -54,10 +54,10 @@ class Grants:
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
 
-    def try_admit(self, _request: RequestInfo) -> "Grants":
+    def try_admit(self, request: RequestInfo) -> "Grants":  # noqa: ARG002  # the gate's signature
         return self
 
-    async def admit(self, _request: RequestInfo) -> "Grants":
+    async def admit(self, request: RequestInfo) -> "Grants":  # noqa: ARG002  # the gate's signature
         return self
 
     def renew(self) -> bool:

@@ -126,7 +126,9 @@ async def test_b05_a_slow_reader_holds_the_upstream_back() -> None:
         (b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", b"abc"),
     ],
 )
-async def test_b30_to_b34_b47_every_framing_arrives_whole_and_both_connections_go_on(response: bytes, body: bytes) -> None:
+async def test_b30_to_b34_b47_every_framing_arrives_whole_and_both_connections_go_on(
+    response: bytes, body: bytes
+) -> None:
     async with Upstream(answering(response)) as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
         for _ in range(2):
             assert (await client.ask(get("/files/a"))).body == body
