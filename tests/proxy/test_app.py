@@ -92,6 +92,16 @@ async def test_the_base_path_of_a_grant_goes_before_and_v1_is_not_doubled() -> N
     assert heard(upstream)[0] == b"POST /llm/v1/chat/completions HTTP/1.1"
 
 
+async def test_no_path_leads_out_of_the_base_path_of_a_grant() -> None:
+    async with Upstream(answering(OK)) as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
+        proxy.gate.base_paths["files"] = b"/tenants/7"
+        assert (await client.ask(get("/files/a/..%2f../8/x"))).status == 400
+        assert (await client.ask(get("/files/a..b?/../8"))).status == 200
+        assert proxy.gate.open == []
+
+    assert heard(upstream)[0] == b"GET /tenants/7/a..b?/../8 HTTP/1.1"
+
+
 async def test_each_request_of_a_connection_is_routed_anew() -> None:
     async with Upstream(answering(OK)) as one, Upstream(answering(OK)) as other, plane(one) as proxy:
         proxy.gate.ready["files"] = other.origin

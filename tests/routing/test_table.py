@@ -120,6 +120,12 @@ class TestEndpoints:
     def test_anything_else_under_v1_is_routed_by_model(self) -> None:
         assert table().match(b"/v1/batches/7/cancel", "GET") == ByModel()
 
+    @pytest.mark.parametrize("path", [b"/v1/../sleep", b"/v1/a/%2e%2E/b", b"/v1/..%2Fsleep", b"/v1/.."])
+    def test_what_leads_out_of_v1_is_not(self, path: bytes) -> None:
+        with pytest.raises(UnknownPath):
+            table().match(path)
+        assert table(default="comfyui").match(path) == Route("comfyui", path)
+
     def test_a_post_only_endpoint_refuses_other_methods(self) -> None:
         with pytest.raises(MethodNotAllowed, match="answers to POST, not to 'GET'"):
             table().match(b"/v1/chat/completions", "GET")

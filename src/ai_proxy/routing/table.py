@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 from ai_proxy.config.models import Config
 from ai_proxy.errors import MethodNotAllowed, ModelMissing, UnknownPath
+from ai_proxy.routing.base_path import climbs
 from ai_proxy.routing.endpoints import ANY_V1, ENDPOINTS, RESERVED, ByModel
 from ai_proxy.routing.names import ListedModel, ModelNames, Target
 from ai_proxy.routing.nearest import advice, shown
@@ -185,7 +186,8 @@ class RouteTable:
         elif path.startswith(b"/v1/models/"):
             found = ShowModel(unquote_to_bytes(path[len(b"/v1/models/") :]).decode("utf-8", "replace"))
         else:
-            return ANY_V1 if path.startswith(b"/v1/") else None
+            # Who may use a model may not leave its API for the rest of an engine.
+            return ANY_V1 if path.startswith(b"/v1/") and not climbs(path) else None
         if method not in {"GET", "HEAD"}:
             raise MethodNotAllowed(f"{shown(path)} answers to GET, not to {shown(method)}")
         return found
