@@ -3,8 +3,10 @@
 import json
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from select import select
 
@@ -12,6 +14,7 @@ import pytest
 
 from tests.cli.shell import interrupt, run, running
 from tests.e2e.harness import Proxy, process, until
+from tests.fakes.certificates import Authority
 
 pytestmark = pytest.mark.slow
 
@@ -167,6 +170,34 @@ def test_a_proxy_that_breaks_off_is_one_line(tmp_path: Path) -> None:
 
     assert (said.status, said.err.count("\n")) == (1, 1)
     assert "broke off" in said.err
+    assert "does it speak https?" in said.err
+
+
+def test_a_proxy_that_asks_for_a_certificate_is_shown_one(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority.file)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(*authority.issue())
+    own = tmp_path / "me.pem"
+    own.write_bytes(b"".join(path.read_bytes() for path in authority.issue("me.example", name="me")))
+
+    def answer() -> None:
+        for _ in range(2):
+            with suppress(OSError), context.wrap_socket(listener.accept()[0], server_side=True) as connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n[]")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer).start()
+        url = f"https://localhost:{listener.getsockname()[1]}"
+        ca = str(authority.file)
+        refused = run(tmp_path, "ps", "--url", url, SSL_CERT_FILE=ca)
+        shown = run(tmp_path, "ps", "--json", "--url", url, SSL_CERT_FILE=ca, AI_PROXY_CERT=str(own))
+        unusable = run(tmp_path, "ps", "--url", url, SSL_CERT_FILE=ca, AI_PROXY_CERT=ca)
+
+    assert (refused.status, "set AI_PROXY_CERT if it asks for a certificate" in refused.err) == (1, True)
+    assert (shown.status, shown.out) == (0, "[]\n")
+    assert unusable.err.startswith(f"AI_PROXY_CERT: can't use {ca} (")
 
 
 def test_a_faulty_config_does_not_lead_to_a_wrong_proxy(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from ai_proxy.config.paths import find_config
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 KEY_VARIABLE = "AI_PROXY_KEY"
+CERT_VARIABLE = "AI_PROXY_CERT"
 CONNECT_S = 3.0
 ANSWER_S = 30.0
 WAIT_S = 7200
@@ -57,8 +58,7 @@ class Client:
         if not (self._key.isascii() and self._key.isprintable()):
             raise Failure(f"{KEY_VARIABLE} holds no key: a key is letters and digits on one line")
         headers = {"authorization": f"Bearer {self._key}"} if self._key else {}
-        # The system's CAs, or those that SSL_CERT_FILE names; loading them takes its time.
-        trust = ssl.create_default_context() if self._url.startswith("https://") else True
+        trust = _trust() if self._url.startswith("https://") else True
         try:
             self._http = httpx.Client(
                 base_url=f"{self._url}/api/v1", headers=headers, timeout=timeout, trust_env=False, verify=trust
@@ -175,7 +175,21 @@ class Client:
             case httpx.UnsupportedProtocol():
                 return Failure(f"{self._url} is no URL of a proxy: write one like {DEFAULT_URL}")
             case _:
-                return Failure(f"the proxy at {self._url} broke off ({type(error).__name__})")
+                is_https = self._url.startswith("https://")
+                hint = f"set {CERT_VARIABLE} if it asks for a certificate" if is_https else "does it speak https?"
+                return Failure(f"the proxy at {self._url} broke off ({type(error).__name__}); {hint}")
+
+
+def _trust() -> ssl.SSLContext:
+    """Whom to believe to be the proxy, and what to show to it."""
+    context = ssl.create_default_context()  # the system's CAs, or those that SSL_CERT_FILE names; takes its time
+    if own := os.environ.get(CERT_VARIABLE):
+        try:
+            context.load_cert_chain(own, password="")
+        except OSError as error:
+            fix = "write a PEM file with a certificate and its key, without a password"
+            raise Failure(f"{CERT_VARIABLE}: can't use {own} ({error.strerror or error}): {fix}") from None
+    return context
 
 
 def _path_of(service: str) -> str:
