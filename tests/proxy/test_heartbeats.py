@@ -76,6 +76,21 @@ async def test_a_stream_that_waits_is_sent_a_head_and_comments_and_then_its_answ
     assert fields[b"x-request-id"].decode() == proxy.entries[0].request_id
 
 
+async def test_an_engine_is_not_asked_to_compress_what_follows_comments() -> None:
+    async with (
+        Upstream(answering(ANSWER)) as upstream,
+        plane(upstream, **SOON) as proxy,
+        Client.to(proxy.port) as client,
+    ):
+        fields = b"Accept-Encoding: gzip\r\nAccept: */*\r\n"
+        await client.send(chat("cold", stream=True).replace(b"Host:", fields + b"Host:"))
+        await alive(client)
+        proxy.gate.serve("cold", upstream.origin)
+        assert await after_comments(client) == b"data: 1\n\n"
+        assert b"Accept: */*" in upstream.peers[0].received
+        assert b"Accept-Encoding" not in upstream.peers[0].received
+
+
 async def test_the_access_line_tells_that_the_status_was_sent_before_there_was_an_answer() -> None:
     async with (
         Upstream(answering(ANSWER)) as upstream,

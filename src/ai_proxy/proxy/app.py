@@ -31,7 +31,7 @@ from ai_proxy.proxy.models import States, model_list, one_model
 from ai_proxy.proxy.own_ports import SERVICE
 from ai_proxy.proxy.replies import reply, sse_event
 from ai_proxy.proxy.request import Request, Send
-from ai_proxy.proxy.settings import ProxySettings
+from ai_proxy.proxy.settings import ProxySettings, ServiceSettings
 from ai_proxy.proxy.upgrade import Upgrades, asked_upgrade
 from ai_proxy.proxy.wishes import PREFIX_BYTES, max_wait_s, may_swap, prefix_of, session_of
 from ai_proxy.routing.base_path import join_path
@@ -231,7 +231,7 @@ class ProxyApp:
                 host=of_service.host,
                 content_length=outgoing.length,
                 setting=of_service.setting,
-                withheld=frozenset() if of_service.forward_key else request.withheld,
+                withheld=_withheld(request, of_service),
                 upgrade=request.upgrade,
             )
             exchange = await send(self._pool, grant.origin, head, request, of_service, body=outgoing.content)
@@ -331,3 +331,10 @@ def _named(request: Request, in_body: str | None, query: bytes) -> str | None:
     if request.body.names_rivals() or (in_body and in_query and in_body != in_query):
         raise MalformedRequest("the request names more than one model; send one", param="model")
     return in_body or in_query
+
+
+def _withheld(request: Request, of_service: ServiceSettings) -> frozenset[bytes]:
+    """The client's fields that its engine is not to see."""
+    names: frozenset[bytes] = frozenset() if of_service.forward_key else request.withheld
+    # What follows a head of ours can't be compressed.
+    return names if request.heartbeat is None else names | {b"accept-encoding"}
