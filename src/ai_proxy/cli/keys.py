@@ -4,9 +4,9 @@ Nothing is written to any file, and a key is shown once, by the verb that makes 
 """
 
 import hashlib
+import math
 import secrets
 import sys
-from textwrap import indent
 from typing import Annotated
 
 import typer
@@ -83,8 +83,7 @@ def _given() -> bytes:
 
 def _entry(name: str, key: bytes, **limits: object) -> str:
     """The lines of a config that make it known, checked as they will be."""
-    import yaml  # noqa: PLC0415  # as everywhere, for the sake of the other verbs
-    from pydantic import ValidationError  # noqa: PLC0415
+    from pydantic import ValidationError  # noqa: PLC0415  # as everywhere, for the sake of the other verbs
 
     from ai_proxy.config.keys import KeyConfig  # noqa: PLC0415
 
@@ -94,4 +93,11 @@ def _entry(name: str, key: bytes, **limits: object) -> str:
         KeyConfig.model_validate(entry)
     except ValidationError as error:
         raise Failure(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
-    return "keys:\n" + indent(yaml.safe_dump([entry], sort_keys=False, default_flow_style=None, width=1000), "  ")
+    return "keys:\n  - " + "\n    ".join(f"{key}: {_inline(value)}" for key, value in entry.items()) + "\n"
+
+
+def _inline(value: object) -> str:
+    """A value as YAML of one line."""
+    import yaml  # noqa: PLC0415
+
+    return yaml.safe_dump(value, default_flow_style=True, width=math.inf).removesuffix("...\n").strip()
