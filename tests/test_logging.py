@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import pytest
 from loguru import logger
@@ -151,6 +152,7 @@ def test_json_records_are_one_object_a_line(pipe: Pipe) -> None:
     logs.close()
 
     warning, error, access = map(json.loads, pipe.read().splitlines())
+    assert [datetime.fromisoformat(line["time"]).tzinfo is None for line in (warning, access)] == [False, False]
     assert (warning["level"], warning["message"], warning["service"]) == ("WARNING", "two\nlines", "chat")
     assert error["exception"] == "ValueError('bad')"
     assert error["traceback"].startswith("Traceback")

@@ -118,7 +118,7 @@ def access_json(entry: Access) -> str:
         >>> '"target":"/v1/models"' in access_json(entry)
         True
     """
-    fields: dict[str, object] = {"time": _stamp(entry.at), "level": "INFO" if entry.status < 500 else "WARNING"}
+    fields: dict[str, object] = {"time": _zoned(entry.at), "level": "INFO" if entry.status < 500 else "WARNING"}
     fields |= {"name": "access", **entry._asdict(), "target": _path(entry.target), "model": entry.model[:NAME_CHARS]}
     del fields["at"]
     return msgspec.json.encode(fields).decode() + "\n"
@@ -250,11 +250,11 @@ class Logs:
         return entry if self._as_json else _safe(entry.removesuffix("\n")) + "\n"
 
     def _told_of(self, dropped: int) -> str:
-        at, message = _stamp(time.time()), f"{dropped} lines dropped"
+        at, message = time.time(), f"{dropped} lines dropped"
         if self._as_json:
-            fields = {"time": at, "level": "WARNING", "name": __name__, "message": message}
+            fields = {"time": _zoned(at), "level": "WARNING", "name": __name__, "message": message}
             return msgspec.json.encode(fields).decode() + "\n"
-        return f"{at} | WARNING  | {__name__} | {message}\n"
+        return f"{_stamp(at)} | WARNING  | {__name__} | {message}\n"
 
     def _write(self, lines: list[str]) -> None:
         rest = memoryview("".join(lines).encode("utf-8", "backslashreplace"))
@@ -328,6 +328,11 @@ def _safe_repr(value: object) -> str:
     return _safe(repr(value))
 
 
+def _zoned(at: float) -> str:
+    """A moment as loguru's records have it in JSON."""
+    return _stamp(at) + _zone(int(at))
+
+
 def _stamp(at: float) -> str:
     return _stamp_of_ms(int(at * 1000))
 
@@ -342,6 +347,12 @@ def _stamp_of_ms(at_ms: int) -> str:
 @lru_cache(maxsize=4)
 def _second(at: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+@lru_cache(maxsize=4)
+def _zone(at: int) -> str:
+    zone = time.strftime("%z", time.localtime(at))
+    return f"{zone[:3]}:{zone[3:]}"
 
 
 def _path(target: bytes) -> str:
