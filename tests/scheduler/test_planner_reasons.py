@@ -31,7 +31,7 @@ def test_a_start_says_where() -> None:
         "1 GPU with 9,000 MB fits on GPU 1",
         "2 GPUs with 9,000 MB each fits on GPUs 0, 1",
         "100 MB of host memory is there",
-        "nothing is there",
+        "it needs no room",
     ]
 
 

@@ -44,7 +44,10 @@ class Reasons:
 
     def start(self, placement: Placement) -> str:
         """Why it starts."""
-        return f"{self._ask.demand} {'fits' if self._ask.demand.gpus else 'is there'}{_on(placement.devices)}"
+        demand = self._ask.demand
+        if not demand.gpus and not demand.memory_mb and not demand.custom:
+            return "it needs no room"
+        return f"{demand} {'fits' if demand.gpus else 'is there'}{_on(placement.devices)}"
 
     def soon(self, placement: Placement, leaving: Collection[str]) -> str:
         """What is yet to happen, of its own accord, before it starts."""
