@@ -106,8 +106,10 @@ class ClientSocket(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def break_off(self, *, reset: bool) -> None:
-        """End the connection in the middle of a response."""
+        """End the connection in the middle of a response; nothing is left to do where it ends already."""
         self._deaf = True
+        if self.transport.is_closing():
+            return
         if reset:
             sock = self.transport.get_extra_info("socket")
             if sock is not None:
