@@ -81,6 +81,11 @@ def test_that_nothing_is_found_is_worth_a_note_and_no_fault(load_text: Load, tmp
     assert inspect(tmp_path / "ai-proxy.yaml", {}).notes == ("line 6: models/*.gguf matches no model file",)
 
 
+def test_a_key_for_a_model_whose_file_is_gone_is_no_fault(load_text: Load) -> None:
+    config = load_text(f"{RULES}keys: [{{name: a, hash: {'0' * 64}, models: [gone]}}]")
+    assert config.keys[0].models == ("gone",)
+
+
 def test_a_pattern_may_come_from_the_environment(load_text: Load, models: Path) -> None:
     (models / "a.gguf").touch()
     text = "templates: {t: {command: x}}\ndiscover: [{glob: '${MODELS}/*.gguf', extends: t}]"

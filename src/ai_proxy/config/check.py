@@ -104,6 +104,8 @@ def _check_keys(root: Node, services: Mapping[str, Node], findings: Findings) ->
     """Names and hashes that are there twice, models that nobody offers; of a key nothing is shown but its name."""
     node = root.get("keys")
     offered = {name for service, entry in services.items() for name, _ in model_names(service, entry)} | set(services)
+    # Files of models come and go without a change of the config: that must not make it faulty.
+    is_settled = root.get("discover") is None
     seen: dict[str, Node] = {}
     for item in node.value if node is not None and isinstance(node.value, tuple) else ():
         for key, place in item.entries.items():
@@ -113,7 +115,7 @@ def _check_keys(root: Node, services: Mapping[str, Node], findings: Findings) ->
                     findings.add(place, f"another key has the same {key}", "give each its own, or remove one")
         for wanted in _items(item, "models"):
             name = str(wanted.value)
-            if "*" not in name and name not in offered and not _offered_by_pattern(name, offered):
+            if is_settled and "*" not in name and name not in offered and not _offered_by_pattern(name, offered):
                 near = difflib.get_close_matches(name, offered, 3)
                 fix = f"write {' or '.join(near)}" if near else "write a model's name, a service's id, or a pattern"
                 findings.add(wanted, f"no service offers {name!r}", fix)
