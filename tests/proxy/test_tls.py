@@ -273,7 +273,11 @@ async def test_b13_a_slow_reader_gets_the_end_though_the_connection_ends(
         assert len((await client.answer()).body) == size
 
 
-async def test_a_client_that_never_closes_is_not_waited_for(shown: ssl.SSLContext, believed: ssl.SSLContext) -> None:
+@pytest.mark.parametrize("server_ends", [False, True])
+@pytest.mark.parametrize("request_", [b"Host: a\r\nConnection: close\r\n", b""], ids=["answered", "refused"])
+async def test_a_client_that_never_closes_is_not_waited_for(
+    request_: bytes, server_ends: bool, shown: ssl.SSLContext, believed: ssl.SSLContext
+) -> None:
     limits = ConnectionLimits(linger_s=0.01)
     with socket.socket() as sock:
         async with serving(echo, limits, shown) as server:
@@ -281,12 +285,19 @@ async def test_a_client_that_never_closes_is_not_waited_for(shown: ssl.SSLContex
 
             def ask() -> ssl.SSLSocket:
                 asking = believed.wrap_socket(sock, server_hostname="127.0.0.1")
-                asking.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                asking.sendall(b"GET / HTTP/1.1\r\n" + request_ + b"\r\n")
                 return asking
 
             with await asyncio.to_thread(ask):
-                await until(lambda: server.state.total_requests)
-                await until(lambda: not server.state.connections)
+                (connection,) = await connections(server.state)
+                await until(connection.transport.is_closing)
+
+                def is_over() -> bool:
+                    if server_ends:
+                        connection.shutdown()
+                    return not server.state.connections
+
+                await until(is_over)
 
 
 @pytest.mark.parametrize("how", LEAVING)

@@ -130,8 +130,10 @@ class ClientSocket(HttpToolsProtocol):
         self._await_end()
 
     def _close(self) -> None:
-        self.transport.close()
-        self._await_end()
+        """Close after what is still to be sent was taken; asked for it again, don't wait for longer."""
+        if not self.transport.is_closing():
+            self.transport.close()
+            self._await_end()
 
     def _await_end(self) -> None:
         """An answer that is still on its way has the time that every answer has."""
