@@ -288,16 +288,14 @@ async def test_a_client_that_never_closes_is_not_waited_for(
                 asking.sendall(b"GET / HTTP/1.1\r\n" + request_ + b"\r\n")
                 return asking
 
-            with await asyncio.to_thread(ask):
-                (connection,) = await connections(server.state)
-                await until(connection.transport.is_closing)
-
-                def is_over() -> bool:
+            asked = asyncio.create_task(asyncio.to_thread(ask))
+            (connection,) = await connections(server.state)
+            await until(connection.transport.is_closing)
+            with await asked:
+                while server.state.connections:
                     if server_ends:
-                        connection.shutdown()
-                    return not server.state.connections
-
-                await until(is_over)
+                        await server.shut_down()
+                    await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize("how", LEAVING)
