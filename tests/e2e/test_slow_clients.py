@@ -30,7 +30,7 @@ async def serve_or_never_end(peer: Peer) -> None:
             await peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
             while True:
                 await peer.send(bytes(65536))
-        elif b"/up " not in request and b"\r\n\r\n" in peer.received:
+        elif b"/up " not in peer.received and b"\r\n\r\n" in peer.received:
             await peer.send(OK)
 
 

@@ -60,7 +60,8 @@ async def test_l03_a_frozen_daemon_holds_nobody_past_a_deadline(
 ) -> None:
     deadlines = Deadlines(call_s=0.3, create_s=0.3, start_s=0.3, stop_s=0.3)
     runtime = make_docker_runtime(live_restore, deadlines=deadlines)
-    instance = await make_docker_runtime(live_restore, runtime._name).start(tiny_spec(), ignore)
+    patient = make_docker_runtime(live_restore, runtime._name)
+    instance = await patient.start(tiny_spec(), ignore)
     wait = asyncio.create_task(runtime.wait(instance))
     live_restore.freeze()
     try:
@@ -72,5 +73,5 @@ async def test_l03_a_frozen_daemon_holds_nobody_past_a_deadline(
     finally:
         live_restore.thaw()
     async with asyncio.timeout(GUARD_S):
-        await runtime.stop(instance, 0)
+        await patient.stop(instance, 0)
         await wait
