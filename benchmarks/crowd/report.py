@@ -13,7 +13,7 @@ def page(result: Mapping[str, Any]) -> str:
             f"{result['machine']}. `ai-proxy serve` with its defaults on core 1, engine and clients on core 0. "
             f"{result['idle']:,} connections sit idle after one request; {result['slow']:,} are slow: a third sends "
             "its head a byte a second, a third its body, a third reads 4 MiB at 1 kB/s; who is closed comes back. "
-            f"Load average before the run: {result['load_before']}."
+            f"Bar: p99 within 100 ms. Load average before the run: {result['load_before']}."
         ),
         "",
         "## A new request, 50 a second, every second one on a new connection",
@@ -26,6 +26,8 @@ def page(result: Mapping[str, Any]) -> str:
         f"Without new requests the crowd takes {100 * result['crowd_cpu_share']:.1f} % of a core.",
         "",
         f"## Streams without end, {result['seconds']:.0f} s each",
+        "",
+        "Both are to grow by less than 10 MB: what is read ahead of a reader, or of an engine, is bounded by marks.",
         "",
         "| | moved MB | RSS before MB | grew by at most MB |",
         "| --- | --: | --: | --: |",
