@@ -5,23 +5,19 @@ Run as `python -m benchmarks.crowd`; needs taskset and two cores.
 
 import argparse
 import asyncio
-import json
 import os
-import platform
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
 from benchmarks.crowd.clients import crowd, probe, read_slowly, send_on
 from benchmarks.crowd.engine import serve
 from benchmarks.crowd.report import page
-from benchmarks.load.processes import LOAD_CORE, PROXY_CORE, cpu_s, free_port, pinned, rss_mb
+from benchmarks.load.processes import LOAD_CORE, PROXY_CORE, cpu_s, free_port, pinned, proxy_command, rss_mb
+from benchmarks.results import keep
 
 _READ_BYTES_PER_S = 10_000
 _FILES = 16_384
@@ -32,15 +28,8 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Run every part against one proxy."""
     engine = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 16)
     port = free_port()
-    config = {
-        "name": "crowd",
-        "state_dir": str(folder / "state"),
-        "server": {"port": port},
-        "services": {"chat": {"url": f"http://127.0.0.1:{engine.sockets[0].getsockname()[1]}"}},
-    }
-    path = folder / "ai-proxy.yaml"
-    path.write_text(yaml.safe_dump(config))
-    command = [sys.executable, "-m", "ai_proxy", "serve", "--config", str(path)]
+    services = {"chat": {"url": f"http://127.0.0.1:{engine.sockets[0].getsockname()[1]}"}}
+    command = proxy_command(folder, "crowd", port, services)
     running = pinned(command, PROXY_CORE, log=folder / "proxy.log", port=port)
     with running as pid:
         await asyncio.sleep(_REST_S)
@@ -90,19 +79,12 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, max(_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])))
     with tempfile.TemporaryDirectory(prefix="ai-proxy-crowd-") as folder:
         figures = asyncio.run(measure(options, Path(folder)))
-    now = datetime.now(UTC)
     result = {
-        "date": now.date().isoformat(),
-        "machine": f"{platform.machine()}, Linux {platform.release()}, CPython {platform.python_version()}",
         "load_before": round(busy, 2),
         **{name: getattr(options, name) for name in ("idle", "slow", "probe_s", "seconds")},
         **figures,
     }
-    options.out.mkdir(exist_ok=True)
-    stem = options.out / f"{now:%Y-%m-%dT%H%M}-crowd"
-    stem.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-    stem.with_suffix(".md").write_text(page(result))
-    print(page(result))
+    keep(options.out, "crowd", result, page)
 
 
 if __name__ == "__main__":

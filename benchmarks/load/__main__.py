@@ -6,13 +6,11 @@ Run as `python -m benchmarks.load`; needs wrk, nginx, taskset and two cores.
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from benchmarks.load.departures import departures
 from benchmarks.load.processes import LOAD_CORE, PROXY_CORE, cpu_s, free_port, pinned, rss_mb
 from benchmarks.load.report import page
 from benchmarks.load.requests import flood, one_by_one
+from benchmarks.results import keep
 
 _EVENTS = [sys.executable, "-m", "benchmarks.load.events"]
 
@@ -91,21 +90,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ai-proxy-load-") as folder:
         figures = measure(options, Path(folder))
         gone = departures(Path(folder), options.departures)
-    now = datetime.now(UTC)
     result = {
-        "date": now.date().isoformat(),
-        "machine": f"{platform.machine()}, Linux {platform.release()}, CPython {platform.python_version()}",
         "load_before": round(busy, 2),
         "body_bytes": len(BODY),
         **{name: getattr(options, name) for name in ("rounds", "connections", "streams", "services")},
         **figures,
         "departures": {phase: delay._asdict() for phase, delay in gone.items()},
     }
-    options.out.mkdir(exist_ok=True)
-    stem = options.out / f"{now:%Y-%m-%dT%H%M}-load"
-    stem.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-    stem.with_suffix(".md").write_text(page(result))
-    print(page(result))
+    keep(options.out, "load", result, page)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """Who is measured: nobody in between, nginx, and ai-proxy as `ai-proxy serve` runs it; and what they relay to."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
+from benchmarks.load.processes import proxy_command
 
 BODY = '{"id":"c","object":"chat.completion","choices":[{"index":0,"message":{"content":"' + "a" * 520 + '"}}]}'
 
@@ -83,16 +82,7 @@ def _nginx(folder: Path, name: str, port: int, ports: Ports, locations: str, *, 
 
 def _ai_proxy(folder: Path, ports: Ports, services: int) -> Sequence[str]:
     others = {f"other-{n}": {"url": f"http://127.0.0.1:{ports.upstream}"} for n in range(services - 2)}
-    config = {
-        "name": "bench",
-        "state_dir": str(folder / "state"),
-        "server": {"port": ports.ai_proxy},
-        "services": {
-            **others,
-            "chat": {"url": f"http://127.0.0.1:{ports.upstream}"},
-            "events": {"url": f"http://127.0.0.1:{ports.events}"},
-        },
+    measured = {
+        name: {"url": f"http://127.0.0.1:{port}"} for name, port in (("chat", ports.upstream), ("events", ports.events))
     }
-    path = folder / "ai-proxy.yaml"
-    path.write_text(yaml.safe_dump(config))
-    return [sys.executable, "-m", "ai_proxy", "serve", "--config", str(path)]
+    return proxy_command(folder, "ai-proxy", ports.ai_proxy, {**others, **measured})

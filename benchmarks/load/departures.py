@@ -4,15 +4,13 @@ The upstream is a bare socket in this process, so a delay is from the client's c
 """
 
 import socket
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-import yaml
-from benchmarks.load.processes import PROXY_CORE, free_port, pinned
+from benchmarks.load.processes import PROXY_CORE, free_port, pinned, proxy_command
 
 _GUARD_S = 5.0
 _HEAD = b"POST /chat/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
@@ -32,15 +30,8 @@ def departures(folder: Path, count: int) -> Mapping[str, Delay]:
     with socket.create_server(("127.0.0.1", 0)) as upstream:
         upstream.settimeout(_GUARD_S)
         port = free_port()
-        config = {
-            "name": "departures",
-            "state_dir": str(folder / "departures"),
-            "server": {"port": port},
-            "services": {"chat": {"url": f"http://127.0.0.1:{upstream.getsockname()[1]}"}},
-        }
-        path = folder / "departures.yaml"
-        path.write_text(yaml.safe_dump(config))
-        command = [sys.executable, "-m", "ai_proxy", "serve", "--config", str(path)]
+        services = {"chat": {"url": f"http://127.0.0.1:{upstream.getsockname()[1]}"}}
+        command = proxy_command(folder, "departures", port, services)
         with pinned(command, PROXY_CORE, log=folder / "departures.log", port=port):
             return {
                 name: _delay([_leave(port, upstream, enter) for _ in range(count)]) for name, enter in _PHASES.items()

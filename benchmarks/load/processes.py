@@ -3,10 +3,13 @@
 import os
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import yaml
 
 PROXY_CORE = 1
 LOAD_CORE = 0
@@ -29,6 +32,14 @@ def pinned(command: Sequence[str], core: int, *, log: Path, port: int | None = N
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def proxy_command(folder: Path, name: str, port: int, services: Mapping[str, Mapping[str, str]]) -> Sequence[str]:
+    """How `ai-proxy serve` is run on a port, configured in `folder`."""
+    server, state_dir = {"port": port}, str(folder / f"{name}-state")
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump({"name": name, "state_dir": state_dir, "server": server, "services": services}))
+    return [sys.executable, "-m", "ai_proxy", "serve", "--config", str(path)]
 
 
 def cpu_s(pid: int) -> float:

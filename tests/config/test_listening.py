@@ -28,10 +28,11 @@ def test_a_fault_names_its_key_and_its_fix(service: str, expected: str, faults_o
 
 
 def test_any_free_port_may_be_asked_for_more_than_once(load_text: Load) -> None:
-    load_text(
+    config = load_text(
         "server: {port: 0}\nservices: {a: {url: 'http://x', listen: '127.0.0.1:0'}, b: {url: 'http://x', "
         "listen: '127.0.0.1:0'}, c: {url: 'http://x', listen: '127.0.0.1:8000'}}"
     )
+    assert config.services["a"].listen == config.services["b"].listen is not None
 
 
 def test_another_network_of_the_containers_counts_from_the_next_start() -> None:

@@ -292,10 +292,12 @@ async def test_a_client_that_never_closes_is_not_waited_for(
             (connection,) = await connections(server.state)
             await until(connection.transport.is_closing)
             with await asked:
-                while server.state.connections:
-                    if server_ends:
-                        await server.shut_down()
-                    await asyncio.sleep(0.001)
+                async with asyncio.timeout(20):
+                    while server.state.connections:
+                        if server_ends:
+                            await server.shut_down()
+                        await asyncio.sleep(0.001)
+            assert not server.state.tasks
 
 
 @pytest.mark.parametrize("how", LEAVING)

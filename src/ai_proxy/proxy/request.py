@@ -1,6 +1,6 @@
 """One request on its way through the data plane: who asks for what, how far it has come, and how it ends early.
 
-It is what a lost client, an operator's cancel and the books (`account.py`) hold on to. It routes, waits for and sends
+It is what a lost client, an operator's cancel and the books (`books.py`) hold on to. It routes, waits for and sends
 nothing by itself.
 """
 

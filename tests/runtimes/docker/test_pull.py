@@ -142,6 +142,7 @@ async def test_logs_in_as_docker_would(
     image = private.publish(docker_engine, "secret:1", size_mb=1)
     monkeypatch.setenv("DOCKER_CONFIG", str(private.config))
     await runtime.pull(service(image), ignore)
+    assert docker_engine.docker("image", "inspect", "--format", "{{.RepoTags}}", image).stdout.strip() == f"[{image}]"
 
 
 async def test_l08_a_pull_without_progress_is_given_up(
