@@ -222,9 +222,8 @@ async def test_b13_an_early_answer_reaches_a_client_that_still_sends(
         await send({"type": "http.response.start", "status": 413, "headers": [(b"content-length", b"%d" % size)]})
         await send({"type": "http.response.body", "body": bytes(size)})
 
-    head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 100000000\r\n\r\n"
     async with serving(app, tls=shown) as server, Client.to(server.port, limit=1024, tls=believed) as client:
-        await client.send(head)
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 100000000\r\n\r\n")
         (connection,) = await connections(server.state)
         await until(lambda: connection._deaf)
         if isinstance(asyncio.get_running_loop(), uvloop.Loop):
@@ -280,7 +279,7 @@ async def test_a_client_that_never_closes_is_not_waited_for(
 ) -> None:
     limits = ConnectionLimits(linger_s=0.01)
     with socket.socket() as sock:
-        async with serving(echo, limits, shown) as server:
+        async with serving(echo, limits, shown) as server, asyncio.timeout(20):
             sock.connect(("127.0.0.1", server.port))
 
             def ask() -> ssl.SSLSocket:
@@ -292,11 +291,10 @@ async def test_a_client_that_never_closes_is_not_waited_for(
             (connection,) = await connections(server.state)
             await until(connection.transport.is_closing)
             with await asked:
-                async with asyncio.timeout(20):
-                    while server.state.connections:
-                        if server_ends:
-                            await server.shut_down()
-                        await asyncio.sleep(0.001)
+                while server.state.connections:
+                    if server_ends:
+                        await server.shut_down()
+                    await asyncio.sleep(0.001)
             assert not server.state.tasks
 
 
