@@ -26,6 +26,7 @@ from tests.e2e.conftest import Serve
 from tests.e2e.harness import GUARD_S, Proxy, Settings, external, until
 from tests.e2e.test_containers import shell
 from tests.fakes import engine
+from tests.fakes.listening import stop_listening
 from tests.fixtures.docker import MakeDockerd
 from tests.fixtures.dockerd import Dockerd
 from tests.fixtures.images import TINY
@@ -142,7 +143,7 @@ class Crowd:
     async def _run(self) -> None:
         server = await asyncio.start_server(self._accept, sock=self._relay)
         await asyncio.gather(*(self._client(path) for path in itertools.islice(itertools.cycle(PATHS), CLIENTS)))
-        server.close()
+        await stop_listening(server)
         for relaying in self._relaying:
             relaying.cancel()
         await asyncio.gather(*self._relaying, return_exceptions=True)

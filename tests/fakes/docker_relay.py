@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from pathlib import Path
 
+from tests.fakes.listening import stop_listening
+
 _HEAD_END = b"\r\n\r\n"
 
 
@@ -165,7 +167,7 @@ async def docker_relay(engine: Path, socket: Path) -> AsyncIterator[DockerRelay]
     try:
         yield relay
     finally:
-        server.close()
+        await stop_listening(server)
         relay.cut()
         await server.wait_closed()
 

@@ -35,6 +35,7 @@ from ai_proxy.scheduler.scheduler import Scheduler
 from ai_proxy.scheduler.state import SchedulerState
 from ai_proxy.services.probe import Probe
 from tests.fakes.gpus import FakeGpus
+from tests.fakes.listening import stop_listening
 from tests.fakes.runtime import FakeRuntime
 
 GUARD_S = 5
@@ -120,7 +121,7 @@ class Fleet:
                 runtime.release(service)
                 runtime.exit(service)
         # A replica that ends closes its port; these share one.
-        self.server.close()
+        await stop_listening(self.server)
         await self.plane.aclose()
         await self.monitor.aclose()
         await self.probe.aclose()

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from ai_proxy.transport.origin import Origin
+from tests.fakes.listening import stop_listening
 
 type Script = Callable[["Peer"], Awaitable[None]]
 
@@ -136,7 +137,7 @@ class Upstream:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.close()
+        await stop_listening(self._server)
         for peer in self.peers:
             peer.close()
         for task in list(self._tasks):

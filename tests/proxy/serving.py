@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 
 from ai_proxy.proxy.limits import ConnectionLimits
 from ai_proxy.proxy.protocol import ProxyProtocol
+from tests.fakes.listening import stop_listening
 
 GUARD_S = 20.0
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -53,7 +54,7 @@ async def serving(
     try:
         yield Serving(server.sockets[0].getsockname()[1], state)
     finally:
-        server.close()
+        await stop_listening(server)
         for connection in list(state.connections):
             connection.transport.abort()
         tasks = list(state.tasks)

@@ -10,6 +10,7 @@ from ai_proxy.errors import StartFailed
 from ai_proxy.runtimes.base import Exit, Instance, InstanceSpec, Runtime
 from ai_proxy.runtimes.docker.runtime import DockerRuntime
 from ai_proxy.runtimes.external import ExternalRuntime
+from ai_proxy.runtimes.process.guard import processes
 from ai_proxy.runtimes.process.runtime import ProcessRuntime
 from tests.fakes.engine import argv
 from tests.fakes.runtime import FakeRuntime
@@ -90,13 +91,17 @@ class ProcessHarness:
         self._may_end.touch()
 
     def running(self) -> int:
-        commands = []
-        for directory in Path("/proc").glob("[0-9]*"):
-            try:
-                commands.append((directory / "cmdline").read_bytes())
-            except OSError:
-                continue
+        # A shell that forks for its `sleep` is there twice until the exec; its session's leader is there once.
+        leaders = (process for process in processes() if process.session == process.pid)
+        commands = [_command(process.pid) for process in leaders]
         return sum(command.startswith(b"/bin/sh") and bytes(self._may_end) in command for command in commands)
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 class DockerHarness:

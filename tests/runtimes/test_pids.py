@@ -10,6 +10,7 @@ from ai_proxy.runtimes.base import Instance, Runtime, TellsPids
 from ai_proxy.runtimes.docker.runtime import DockerRuntime
 from ai_proxy.runtimes.external import ExternalRuntime
 from ai_proxy.runtimes.process.runtime import ProcessRuntime
+from tests.fakes.listening import stop_listening
 from tests.fixtures.docker import MakeRuntime, tiny_spec
 from tests.fixtures.dockerd import DockerHost
 from tests.runtimes.harness import ignore, spec_of
@@ -71,7 +72,7 @@ async def test_an_engine_behind_a_network_has_no_processes_of_this_host(
     assert await runtime.pids(instance) is None
     await runtime.stop(instance, 1)
     await runtime.aclose()
-    server.close()
+    await stop_listening(server)
     await server.wait_closed()
 
 

@@ -11,6 +11,7 @@ from ai_proxy.services.machine import Action, Event
 from ai_proxy.services.owner import Leftovers
 from ai_proxy.services.release import nothing_to_ask
 from tests.fakes.clock import pause, this_loop, virtual_time
+from tests.fakes.listening import stop_listening
 from tests.fakes.probe import FakeProbe
 from tests.fakes.runtime import FakeRuntime
 from tests.fakes.upstream import Upstream, answering
@@ -129,7 +130,7 @@ async def test_a_port_that_answers_for_ever_is_another_programs() -> None:
     await stopped(owner, runtime=runtime)
     assert await owner.next(within_s=10) is Event.GONE
     assert owner.leftovers is None
-    server.close()
+    await stop_listening(server)
     await server.wait_closed()
 
 
