@@ -3,7 +3,6 @@
 import hashlib
 from base64 import b64encode
 from collections.abc import Iterator
-from ipaddress import ip_network
 
 import httpx
 import pytest
@@ -11,10 +10,11 @@ from loguru import logger
 
 from ai_proxy.api.access import distance_of
 from ai_proxy.devices import Device
+from ai_proxy.forwarding import TrustedProxies
 from tests.api.house import House, house_of
 
 OPS, DATA = "sk-aip-ops", "sk-aip-data"
-LOOPBACK = [ip_network("127.0.0.0/8"), ip_network("::1")]
+LOOPBACK, NOBODY = TrustedProxies(["127.0.0.0/8", "::1"]), TrustedProxies()
 
 
 def sha256(key: str) -> str:
@@ -127,7 +127,7 @@ async def test_a_proxy_of_this_machine_that_the_config_trusts_may_pass_on_who_is
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.0.1", "::1", "::ffff:127.0.0.1", None])
 def test_loopback_and_unix_sockets_are_this_machine(peer: str | None) -> None:
-    assert distance_of(peer, [(b"host", b"x")], []) == ""
+    assert distance_of(peer, [(b"host", b"x")], NOBODY) == ""
 
 
 @pytest.mark.parametrize("peer", ["10.0.0.7", "::ffff:10.0.0.7", "fe80::1%eth0", "testclient"])
@@ -145,7 +145,7 @@ FORWARDED = {
 @pytest.mark.parametrize("fields", FORWARDED.values(), ids=FORWARDED)
 @pytest.mark.parametrize("peer", ["127.0.0.1", None])
 def test_what_another_proxy_passed_on_is_not_this_machine(fields: list[tuple[bytes, bytes]], peer: str | None) -> None:
-    assert distance_of(peer, fields, []).startswith("the request came through another proxy")
+    assert distance_of(peer, fields, NOBODY).startswith("the request came through another proxy")
 
 
 def fields_of(line: str) -> list[tuple[bytes, bytes]]:
@@ -179,6 +179,8 @@ def test_a_trusted_proxy_on_this_machine_is_believed_that_its_client_is_too(line
         "forwarded: for=127.0.0.1, for=203.0.113.9",
         "forwarded: for=_hidden",
         "forwarded: proto=https",
+        'forwarded: for=203.0.113.9;by="[::1]", for="127.0.0.1',
+        "x-forwarded-for: [127.0.0.1",
     ],
 )
 def test_one_address_that_is_not_loopback_is_enough_to_be_far(line: str) -> None:

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from ai_proxy.config.models import Config
-from ai_proxy.proxy.hops import TrustedProxies, Way
+from ai_proxy.forwarding import TrustedProxies
+from ai_proxy.proxy.hops import Way, way_of
 from tests.fakes.upstream import Upstream, answering
 from tests.proxy.plane import OK, SERVICES, get, plane
 from tests.proxy.serving import Client, until
@@ -15,7 +16,7 @@ TRUSTED = TrustedProxies(["10.0.0.0/8", "::1", "2001:db8::/32"])
 
 
 def way(*fields: str, peer: str = "10.0.0.2") -> Way:
-    found = TRUSTED.way(peer, "http", [tuple(field.encode().split(b": ", 1)) for field in fields])  # type: ignore[misc]
+    found = way_of(TRUSTED, peer, "http", [tuple(field.encode().split(b": ", 1)) for field in fields])  # type: ignore[misc]
     assert found is not None
     return found
 
@@ -49,6 +50,12 @@ def test_b43_a_forwarded_field_tells_of_the_client_as_well() -> None:
     assert lines(found)["X-Forwarded-For"] == "[2001:db9::7]:80, 10.0.0.9, 10.0.0.2"
 
 
+def test_b43_a_field_without_a_value_adds_nothing_to_what_an_engine_is_told() -> None:
+    found = way("X-Forwarded-For: ", "Forwarded: ", "X-Forwarded-Host: ")
+    assert lines(found)["X-Forwarded-For"] == "10.0.0.2"
+    assert found.host is None
+
+
 def test_b43_what_was_told_is_kept_and_the_peer_added() -> None:
     found = way(
         "x-forwarded-for: 203.0.113.7", "X-Forwarded-For: 10.0.0.9", "X-Forwarded-Proto: https",
@@ -70,7 +77,7 @@ def test_b43_a_forwarded_field_is_written_of_hops_that_were_only_listed() -> Non
 
 @pytest.mark.parametrize("peer", ["203.0.113.7", "2001:db9::1", "unknown", ""])
 def test_b43_a_peer_that_is_not_listed_is_not_believed(peer: str) -> None:
-    assert TRUSTED.way(peer, "http", [(b"X-Forwarded-For", b"10.0.0.1")]) is None
+    assert way_of(TRUSTED, peer, "http", [(b"X-Forwarded-For", b"10.0.0.1")]) is None
 
 
 @pytest.mark.parametrize("peer", ["10.255.0.1", "::1", "::ffff:10.0.0.1", "2001:db8::5"])

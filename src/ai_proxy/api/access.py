@@ -4,9 +4,8 @@ Owns that decision and nothing else. Keys are the config's (`keyring`); what bro
 which comes first: a page that is not ours must not even get the browser to ask its user for a key.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -14,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ai_proxy.api.problems import Refused, answer
 from ai_proxy.config.keyring import Keyring, read_credentials
 from ai_proxy.config.models import Config
+from ai_proxy.forwarding import Address, TrustedProxies, address_of, everyone_in, hops_of, parsed_address, told_by
 
 OPEN: Final = "/health"
 """The one path that everybody may ask: it tells that the process lives."""
@@ -21,9 +21,7 @@ OPEN: Final = "/health"
 _CHALLENGE: Final = 'Basic realm="ai-proxy management", Bearer'
 _HOW: Final = "send it as `Authorization: Bearer KEY`, as `x-api-key`, or as the password of Basic"
 _MAKE: Final = "`ai-proxy key create ops --management` makes a key that"
-_FORWARDING: Final = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip"})
 
-type Network = IPv4Network | IPv6Network
 type Fields = Collection[tuple[bytes, bytes]]
 
 
@@ -54,7 +52,7 @@ class Access:
         # For the life of a config
         self._known: Config | None = None
         self._keyring = Keyring(())
-        self._trusted: Sequence[Network] = ()
+        self._trusted = TrustedProxies()
 
     def __repr__(self) -> str:
         return f"<Access by {self._keyring!r}>"
@@ -65,17 +63,19 @@ class Access:
             config = self._config()
             if config is not self._known:
                 self._known, self._keyring = config, Keyring(config.keys)
-                self._trusted = [ip_network(network) for network in config.server.trusted_proxies]
+                self._trusted = TrustedProxies(config.server.trusted_proxies)
             peer, fields = scope["client"][0] if scope.get("client") else None, scope["headers"]
             verdict = judge(self._keyring, peer, fields, self._trusted)
-            scope["state"].update(actor=verdict.actor, client=client_of(peer, fields, self._trusted))
+            scope["state"].update(
+                actor=verdict.actor, client=peer and self._trusted.client(peer, hops_of(told_by(fields)))
+            )
             if verdict.refusal is not None:
                 await answer(scope, verdict.refusal)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
 
-def judge(keyring: Keyring, peer: str | None, fields: Fields, trusted: Collection[Network]) -> Verdict:
+def judge(keyring: Keyring, peer: str | None, fields: Fields, trusted: TrustedProxies) -> Verdict:
     """Decide who may manage.
 
     1. While some key opens management, only such a key does.
@@ -85,12 +85,12 @@ def judge(keyring: Keyring, peer: str | None, fields: Fields, trusted: Collectio
         keyring: The keys of the config.
         peer: Address of the connection's other end; None for a Unix socket.
         fields: The request's fields, names in lower case.
-        trusted: Networks of the proxies whose word on their clients counts.
+        trusted: The proxies whose word on their clients counts.
 
     Example:
-        >>> judge(Keyring([]), "127.0.0.1", [], ()).actor
+        >>> judge(Keyring([]), "127.0.0.1", [], TrustedProxies()).actor
         'no key, loopback'
-        >>> judge(Keyring([]), "10.0.0.7", [], ()).refusal.status_code
+        >>> judge(Keyring([]), "10.0.0.7", [], TrustedProxies()).refusal.status_code
         403
     """
     secret = read_credentials(dict(fields))
@@ -111,7 +111,7 @@ def judge(keyring: Keyring, peer: str | None, fields: Fields, trusted: Collectio
     return Verdict(f"{who}, loopback")
 
 
-def distance_of(peer: str | None, fields: Fields, trusted: Collection[Network]) -> str:
+def distance_of(peer: str | None, fields: Fields, trusted: TrustedProxies) -> str:
     """Say why a request is not known to come from this machine; empty if it is.
 
     A proxy on this machine makes the whole world look local. What it writes of its clients gives it away, and is
@@ -120,88 +120,25 @@ def distance_of(peer: str | None, fields: Fields, trusted: Collection[Network]) 
     Args:
         peer: Address of the connection's other end; None for a Unix socket.
         fields: The request's fields, names in lower case.
-        trusted: Networks of the proxies whose word on their clients counts.
+        trusted: The proxies whose word on their clients counts.
 
     Example:
-        >>> distance_of("::ffff:127.0.0.1", [], ())
+        >>> distance_of("::ffff:127.0.0.1", [], TrustedProxies())
         ''
-        >>> distance_of("127.0.0.1", [(b"x-forwarded-for", b"10.0.0.7")], ())
+        >>> distance_of("127.0.0.1", [(b"x-forwarded-for", b"10.0.0.7")], TrustedProxies())
         'the request came through another proxy, which server.trusted_proxies does not name'
     """
-    if peer is not None and not _is_loopback(peer):
+    if peer is not None and not _is_loopback(parsed_address(peer)):
         return f"{peer} is another one"
-    named = [value.decode("latin-1") for name, value in fields if name in _FORWARDING]
+    named = list(everyone_in(told_by(fields)))
     if not named:
         return ""
-    if peer is None or not _is_within(peer, trusted):
+    if peer is None or not trusted.trust(peer):
         return "the request came through another proxy, which server.trusted_proxies does not name"
-    if all(_is_loopback(node) for value in named for node in _nodes(value)):
+    if all(_is_loopback(address_of(hop)) for hop in named):
         return ""
     return "the proxy in front says that its client is another one"
 
 
-def client_of(peer: str | None, fields: Fields, trusted: Collection[Network]) -> str | None:
-    """The nearest address on a request's way that is no trusted proxy's: nobody can be believed further.
-
-    Args:
-        peer: Address of the connection's other end; None for a Unix socket.
-        fields: The request's fields, names in lower case.
-        trusted: Networks of the proxies whose word on their clients counts.
-
-    Example:
-        >>> told = [(b"x-forwarded-for", b"192.0.2.1, 203.0.113.7, 127.0.0.1")]
-        >>> client_of("127.0.0.1", told, [ip_network("127.0.0.0/8")]), client_of("127.0.0.1", told, [])
-        ('203.0.113.7', '127.0.0.1')
-    """
-    client = peer
-    ways = (
-        [node for name, value in fields if name == field for node in _nodes(value.decode("latin-1"))]
-        for field in (b"x-forwarded-for", b"forwarded")
-    )
-    for node in reversed(next(filter(None, ways), [])):
-        if client is None or not _is_within(client, trusted) or _address(node) is None:
-            break
-        client = node
-    return client
-
-
-def _nodes(value: str) -> list[str]:
-    """The clients that a forwarding field names, nearest last; of `Forwarded` an element without one is the whole."""
-    nodes = []
-    for element in value.split(","):
-        pairs = [pair.partition("=") for pair in element.split(";")]
-        node = next((given for name, _, given in pairs if name.strip().lower() == "for"), element)
-        nodes.append(_bare(node.strip().strip('"')))
-    return nodes
-
-
-def _bare(node: str) -> str:
-    """An address without its port and brackets.
-
-    Example:
-        >>> _bare("[::1]:4711"), _bare("127.0.0.1:80"), _bare("::1")
-        ('::1', '127.0.0.1', '::1')
-    """
-    if node.startswith("["):
-        return node[1:].partition("]")[0]
-    return node.partition(":")[0] if node.count(":") == 1 else node
-
-
-def _is_loopback(node: str) -> bool:
-    address = _address(node)
+def _is_loopback(address: Address | None) -> bool:
     return address is not None and address.is_loopback
-
-
-def _is_within(node: str, networks: Collection[Network]) -> bool:
-    address = _address(node)
-    return address is not None and any(address in network for network in networks)
-
-
-def _address(node: str) -> IPv4Address | IPv6Address | None:
-    """A node's address, if it has one; that of IPv4 where IPv6 only wraps it."""
-    try:
-        parsed = ip_address(node)
-    except ValueError:
-        return None
-    mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
-    return mapped or parsed

@@ -27,6 +27,7 @@ from ai_proxy.proxy.budget import Budget
 from ai_proxy.proxy.forward import break_off, relay, send
 from ai_proxy.proxy.headers import is_request_id, outbound, peer_lines
 from ai_proxy.proxy.heartbeat import Heartbeat, Words
+from ai_proxy.proxy.hops import way_of
 from ai_proxy.proxy.models import States, model_list, one_model
 from ai_proxy.proxy.own_ports import SERVICE
 from ai_proxy.proxy.replies import reply, sse_event
@@ -139,7 +140,7 @@ class ProxyApp:
         """
         settings, scope, fields = self._settings, request.scope, request.fields
         if settings.trusted is not None and scope["client"]:
-            request.way = settings.trusted.way(scope["client"][0], scope["scheme"], request.raw_fields)
+            request.way = way_of(settings.trusted, scope["client"][0], scope["scheme"], request.raw_fields)
         if b"upgrade" in fields:
             request.upgrade = asked_upgrade(request)
         if request.path == b"*":

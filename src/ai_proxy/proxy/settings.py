@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from ai_proxy.config.leaving import HalfClose, OnDisconnect
 from ai_proxy.config.models import Config, ServiceConfig
 from ai_proxy.config.sharing import Affinity, Replicas
+from ai_proxy.forwarding import TrustedProxies
 from ai_proxy.proxy.headers import SetFields
-from ai_proxy.proxy.hops import TrustedProxies
 from ai_proxy.routing.table import RouteTable
 from ai_proxy.transport.limits import Timeouts
 
