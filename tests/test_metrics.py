@@ -84,9 +84,11 @@ def test_the_fleet_is_shown_as_it_is_at_the_scrape() -> None:
         version="1.2.3",
         states={"chat": "ready", "tts": "stopped"},
         waiting={"tts": 3},
+        grants={"chat": 4},
         devices=[DeviceUse("0", 1024, 512, free_mb=384, used_mb=256, foreign_mb=128), DeviceUse("host", 2048, 0)],
         connections={"idle": 2, "active": 1},
         log_lines_dropped=7,
+        tasks=9,
     )
 
     read = samples(Metrics(), fleet)
@@ -94,6 +96,8 @@ def test_the_fleet_is_shown_as_it_is_at_the_scrape() -> None:
     assert read["ai_proxy_build_info", "1.2.3"] == 1
     assert read["ai_proxy_service_state", "chat", "ready"] == 1
     assert read["ai_proxy_requests_waiting", "tts"] == 3
+    assert read["ai_proxy_grants_open", "chat"] == 4
+    assert read["ai_proxy_tasks",] == 9
     assert read["ai_proxy_device_reserved_bytes", "0"] == 512 * 1024 * 1024
     assert read["ai_proxy_device_free_bytes", "0"] == 384 * 1024 * 1024
     assert read["ai_proxy_device_used_bytes", "0"] == 256 * 1024 * 1024

@@ -195,14 +195,18 @@ class Fleet:
         version: Of the proxy.
         states: State of each service.
         waiting: Requests that wait, by service; zeros may be left out.
+        grants: Open grants, by service; zeros may be left out.
         devices: Memory of each device; the host's is one of them.
         connections: Upstream connections by what they do: `idle`, `active`.
         log_lines_dropped: Log lines that found the buffer full.
+        tasks: Live tasks of the event loop, the scrape's own among them.
     """
 
     version: str = ""
     states: Mapping[str, str] = field(default_factory=dict)
     waiting: Mapping[str, int] = field(default_factory=dict)
+    grants: Mapping[str, int] = field(default_factory=dict)
     devices: Sequence[DeviceUse] = ()
     connections: Mapping[str, int] = field(default_factory=dict)
     log_lines_dropped: int = 0
+    tasks: int = 0

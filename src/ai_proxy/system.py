@@ -190,9 +190,11 @@ class System:
             version=__version__,
             states={view.id: view.state.state for view in views},
             waiting={view.id: view.state.waiting for view in views if view.state.waiting},
+            grants=self.scheduler.open_grants(),
             devices=uses_of(self.scheduler.state.ledger, self.plane.measuring.picture),
             connections={"idle": self.pool.idle, "active": self.pool.active},
             log_lines_dropped=self._logs.dropped,
+            tasks=len(asyncio.all_tasks()),
         )
 
     def _proxy_app(self, config: Config) -> ProxyApp:

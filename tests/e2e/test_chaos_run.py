@@ -221,9 +221,15 @@ def descriptors(proxy: Proxy) -> Counter[str]:
     return found
 
 
+def work(proxy: Proxy) -> dict[str, float]:
+    """What the proxy has under way: its tasks, and the grants that each service has given."""
+    grants = {service: proxy.metric(f'ai_proxy_grants_open{{service="{service}"}}') for service in PATHS}
+    return {"tasks": proxy.metric("ai_proxy_tasks"), **grants}
+
+
 def stop_all(proxy: Proxy) -> None:
     """Have it hold nothing."""
-    for service in ("one", "two"):
+    for service in PATHS:
         proxy.post(f"/api/v1/service/{service}/stop")
         proxy.await_state(service, "stopped")
     proxy.await_quiet()
@@ -253,9 +259,10 @@ def test_every_stream_is_whole_or_visibly_not_and_nothing_is_left_whatever_break
             proxy.post(f"/api/v1/service/{service}/start?wait=true")
         stop_all(proxy)
         until(lambda: descriptors(proxy)["socket"] == 1, "the listener alone")
-        before = descriptors(proxy)
+        before, idle = descriptors(proxy), work(proxy)
         crowd, trouble = Crowd(proxy, relay, away.port), Trouble(proxy, host)
         crowding = threads.submit(crowd.run)
+        until(lambda: min(work(proxy)[service] for service in PATHS), lambda: work(proxy))
         try:
             for what in itertools.chain.from_iterable(itertools.repeat(troubles, ROUNDS)):
                 time.sleep(CALM_S)
@@ -264,6 +271,7 @@ def test_every_stream_is_whole_or_visibly_not_and_nothing_is_left_whatever_break
             crowd.over.set()
         crowding.result(2 * GUARD_S)
         stop_all(proxy)
+        until(lambda: work(proxy) == idle, lambda: (idle, work(proxy)))
         until(lambda: descriptors(proxy) == before, lambda: (before, descriptors(proxy)))
     assert host.docker("ps", "-aq", "--no-trunc").stdout.split() == [foreign]
     assert crowd.ends.keys() <= {f"{service}: {end}" for service in PATHS for end in HONEST}

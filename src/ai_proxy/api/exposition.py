@@ -100,10 +100,14 @@ class _Scrape(Collector):
         waiting = GaugeMetricFamily("ai_proxy_requests_waiting", "Requests that wait for a grant.", labels=["service"])
         for service, count in fleet.waiting.items():
             waiting.add_metric([service], count)
+        grants = GaugeMetricFamily("ai_proxy_grants_open", "Requests that hold a replica.", labels=["service"])
+        for service, count in fleet.grants.items():
+            grants.add_metric([service], count)
         connections = GaugeMetricFamily("ai_proxy_pool_connections", "Upstream connections.", labels=["state"])
         for doing, count in fleet.connections.items():
             connections.add_metric([doing], count)
-        yield from (build, state, waiting, connections)
+        yield from (build, state, waiting, grants, connections)
+        yield GaugeMetricFamily("ai_proxy_tasks", "Live tasks of the event loop.", value=fleet.tasks)
         yield CounterMetricFamily(
             "ai_proxy_log_lines_dropped", "Log lines that found the buffer full.", value=fleet.log_lines_dropped
         )

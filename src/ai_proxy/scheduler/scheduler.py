@@ -6,8 +6,8 @@ are the core's: this file brings it events and the time, and carries its actions
 
 import asyncio
 import math
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 
 from ai_proxy.devices import Placement
@@ -137,6 +137,10 @@ class Scheduler:
         """Every request in the house, and whether it has its grant."""
         yield from ((request, False) for _, request in self._waiting.values())
         yield from ((grant.request, True) for grant in self._grants.open)
+
+    def open_grants(self) -> Mapping[str, int]:
+        """How many grants of each service are open; zeros are left out."""
+        return Counter(grant.request.service for grant in self._grants.open)
 
     def _waiter(self, request: RequestInfo) -> Waiter:
         now = self._clock()
