@@ -307,7 +307,27 @@ async def test_errors_are_in_the_words_of_the_api_that_was_called() -> None:
         ollama = await client.ask(post("/api/chat", b'{"model": "x"}'))
 
     assert json.loads(anthropic.body)["error"]["type"] == "not_found_error"
+    assert anthropic.header(b"request-id") == anthropic.header(b"x-request-id")
     assert isinstance(json.loads(ollama.body)["error"], str)
+    assert ollama.header(b"request-id") is None
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens", "/chat/v1/messages"])
+async def test_an_answer_of_anthropics_api_has_the_id_where_its_sdk_looks(path: str) -> None:
+    async with Upstream(answering(OK)) as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
+        answer = await client.ask(post(path, b'{"model": "chat"}'))
+        other = await client.ask(post("/v1/chat/completions", b'{"model": "chat"}'))
+
+    assert answer.header(b"request-id") == answer.header(b"x-request-id")
+    assert other.header(b"request-id") is None
+
+
+async def test_an_engines_own_id_of_anthropics_api_stays() -> None:
+    own = OK.replace(b"\r\n\r\n", b"\r\nRequest-Id: req_1\r\n\r\n")
+    async with Upstream(answering(own)) as upstream, plane(upstream) as proxy, Client.to(proxy.port) as client:
+        answer = await client.ask(post("/v1/messages", b'{"model": "chat"}'))
+
+    assert [value for name, value in answer.headers if name.lower() == b"request-id"] == [b"req_1"]
 
 
 # Our own answers

@@ -74,6 +74,15 @@ async def test_a_stream_that_waits_is_sent_a_head_and_comments_and_then_its_answ
     assert fields[b"cache-control"] == b"no-cache"
     assert fields[b"x-accel-buffering"] == b"no"
     assert fields[b"x-request-id"].decode() == proxy.entries[0].request_id
+    assert b"request-id" not in fields
+
+
+async def test_an_early_head_of_anthropics_api_has_the_id_where_its_sdk_looks() -> None:
+    async with Upstream() as upstream, plane(upstream, **SOON) as proxy, Client.to(proxy.port) as client:
+        await client.send(post("/v1/messages", b'{"model": "cold", "stream": true}'))
+        fields = dict(await alive(client))
+
+    assert fields[b"request-id"] == fields[b"x-request-id"]
 
 
 async def test_an_engine_is_not_asked_to_compress_what_follows_comments() -> None:

@@ -21,7 +21,7 @@ type App = Callable[[Mapping[str, Any], Receive, Send], Awaitable[None]]
 _ANY: Final = "*"
 _OURS: Final = b"access-control-"
 _METHODS: Final = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-_EXPOSED: Final = b"x-request-id, x-ai-proxy-service, x-should-retry, retry-after, server-timing"
+_EXPOSED: Final = b"x-request-id, request-id, x-ai-proxy-service, x-should-retry, retry-after, server-timing"
 _VARY: Final = (b"vary", b"Origin")
 
 

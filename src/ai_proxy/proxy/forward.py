@@ -15,7 +15,7 @@ from ai_proxy.proxy.heartbeat import take_over
 from ai_proxy.proxy.replies import sse_event
 from ai_proxy.proxy.request import Request
 from ai_proxy.proxy.settings import ServiceSettings
-from ai_proxy.routing.endpoints import dialect_of
+from ai_proxy.routing.endpoints import MESSAGES, dialect_of
 from ai_proxy.transport.errors import (
     CertificateRejected,
     ConnectFailed,
@@ -102,7 +102,10 @@ async def relay(exchange: Exchange, request: Request, settings: ServiceSettings)
 
 def _start(exchange: Exchange, request: Request, settings: ServiceSettings, *, body_follows: bool) -> dict[str, Any]:
     may_have_trailers = exchange.reader.phase is Phase.CHUNKED or bool(exchange.trailers)
-    headers = inbound(exchange.headers, request_id=request.id.encode("ascii"), service=settings.label)
+    request_id = request.id.encode("ascii")
+    headers = inbound(exchange.headers, request_id=request_id, service=settings.label)
+    if request.path in MESSAGES and not any(name.lower() == b"request-id" for name, _ in headers):
+        headers.append((b"request-id", request_id))
     headers.append((b"server-timing", _timing(request)))
     return {
         "type": "http.response.start",

@@ -12,6 +12,7 @@ import msgspec
 
 from ai_proxy.errors import UpstreamRefused
 from ai_proxy.proxy.request import Request
+from ai_proxy.routing.endpoints import MESSAGES
 from ai_proxy.transport.exchange import Exchange
 
 type Words = Callable[[str], str]
@@ -136,11 +137,13 @@ async def _beginning(exchange: Exchange) -> bytes:
 
 
 def _head(request: Request) -> list[tuple[bytes, bytes]]:
-    return [
+    request_id = request.id.encode("ascii")
+    fields = [
         (b"content-type", b"text/event-stream; charset=utf-8"),
         (b"cache-control", b"no-cache"),
         # Without it nginx would keep the comments to itself
         (b"x-accel-buffering", b"no"),
-        (b"x-request-id", request.id.encode("ascii")),
+        (b"x-request-id", request_id),
         (b"x-ai-proxy-service", (request.service or "").encode()),
     ]
+    return [*fields, (b"request-id", request_id)] if request.path in MESSAGES else fields

@@ -42,6 +42,9 @@ def reply(error: ProxyError, request_id: str, dialect: Dialect = Dialect.OPENAI)
         (b"content-length", b"%d" % len(body)),
         (b"x-request-id", request_id.encode("latin-1", "replace")),
     ]
+    if dialect is Dialect.ANTHROPIC:
+        # Where its SDK looks.
+        headers.append((b"request-id", headers[-1][1]))
     if error.service is not None:
         headers.append((b"x-ai-proxy-service", error.service.encode("latin-1", "replace")))
     if error.status == 401:

@@ -86,6 +86,9 @@ ENDPOINTS: dict[bytes, ByModel] = {
     **dict.fromkeys(_OLLAMA_POST, ByModel(Dialect.OLLAMA, post_only=True)),
 }
 
+MESSAGES: frozenset[bytes] = frozenset(path for path, it in ENDPOINTS.items() if it.dialect is Dialect.ANTHROPIC)
+"""Anthropic's, as an engine is asked for them: its SDK reads the request's id from `request-id`."""
+
 
 def dialect_of(path: bytes) -> Dialect:
     """The API that a path belongs to; it decides how our own errors look.

@@ -83,6 +83,7 @@ async def test_b60_b61_each_error_is_one_of_the_sdk_s_own_and_is_repeated_only_i
             told = seen.body.get("error", seen.body)
             assert (seen.status_code, told["message"], told["code"]) == (error.status, "m", error.code)
             assert len(proxy.entries) == 1, error
+            assert seen.request_id == proxy.entries[0].request_id
             assert ("retry-after" in seen.response.headers) is error.retryable, error
 
 
@@ -99,6 +100,7 @@ async def test_b61_what_time_mends_is_mended_by_the_sdk_itself(sdk: Sdk) -> None
         await until(lambda: proxy.entries)
         del proxy.gate.failing["chat"]
         proxy.gate.ready["chat"] = upstream.origin
-        assert await asking
+        answer: Any = await asking
+        assert answer._request_id == proxy.entries[-1].request_id
         *refused, served = [entry.status for entry in proxy.entries]
         assert (set(refused), served) == ({503}, 200)
