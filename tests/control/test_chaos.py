@@ -1,6 +1,7 @@
 """Everything at once: requests, reloads, operators, crashes and runtimes that fail, in a random order on virtual time.
 
-Whatever came: every request has its answer in time, what runs is what the config means, and nothing is left at the end.
+Whatever came: every request has its answer in time, nothing that somebody uses is ended, what runs is what the config
+means, and nothing is left at the end.
 """
 
 import asyncio
@@ -18,15 +19,16 @@ from ai_proxy.control.learned import Learned
 from ai_proxy.control.plane import ControlPlane
 from ai_proxy.devices import Device
 from ai_proxy.errors import CannotServe, NoRoom, RuntimeUnavailable, StartFailed
-from ai_proxy.events import EventBus
+from ai_proxy.events import Event, EventBus, ServiceChanged
 from ai_proxy.gate import RequestInfo
 from ai_proxy.inventory.monitor import Monitor
 from ai_proxy.runtimes.base import Exit
 from ai_proxy.runtimes.external import ExternalRuntime
+from ai_proxy.scheduler.grants import OpenGrant
 from ai_proxy.scheduler.ledger import Ledger
 from ai_proxy.scheduler.scheduler import Scheduler
 from ai_proxy.scheduler.state import SchedulerState
-from ai_proxy.services.machine import SETTLED
+from ai_proxy.services.machine import SETTLED, State
 from tests.fakes.clock import run
 from tests.fakes.fleet import config_of
 from tests.fakes.probe import FakeProbe
@@ -46,7 +48,11 @@ class Chaos:
         self.random = random.Random(seed)
         self.docker, self.process, self.probe = FakeRuntime(), FakeRuntime(), FakeProbe()
         self.requests: set[asyncio.Task[None]] = set()
+        self.held = set[OpenGrant]()
+        self.ended_in_use: list[ServiceChanged] = []
+        self.draining_since: dict[str, float] = {}
         bus = EventBus()
+        bus.listen(self.see)
         self.scheduler = Scheduler(
             SchedulerState(Ledger([GPU], 64_000)),
             bus,
@@ -143,15 +149,39 @@ class Chaos:
             return
         finally:
             assert clock() <= began + max_wait_s
+        self.held.add(grant)
         try:
             await asyncio.sleep(self.random.choice([0.0, 0.5, 10.0, LONGEST_REQUEST_S]))
         finally:
+            self.held.remove(grant)
             grant.close()
 
     # How it must be
 
-    def check_room(self) -> None:
-        """At no moment does a replica run twice, or is more of the GPU given away than there is."""
+    def see(self, event: Event) -> None:
+        """Note a replica that is stopped or put to sleep in spite of its open grants: nobody's work is cut for room."""
+        if not isinstance(event, ServiceChanged):
+            return
+        if event.state == State.DRAINING:
+            self.draining_since[event.service] = event.at
+        if event.state in {State.STOPPING, State.SLEEPING} and not self._may_be_cut(event):
+            live = self.scheduler.state.replicas[event.service].live
+            if live is not None and (live.open or any(grant.live is live for grant in self.held)):
+                self.ended_in_use.append(event)
+
+    def _may_be_cut(self, event: ServiceChanged) -> bool:
+        """Whether it is dead, has been unhealthy for as long as what is open on it may last, or all come to an end."""
+        replica = self.scheduler.state.replicas[event.service]
+        if self.scheduler.state.closing or replica.live is None or replica.live.instance is None:
+            return True
+        if any(runtime.has_ended(replica.live.instance) for runtime in (self.docker, self.process)):
+            return True
+        drained_s = event.at - self.draining_since.get(event.service, event.at)
+        return replica.broken and drained_s >= self.plane.config.server.drain_timeout_s
+
+    def check(self) -> None:
+        """At no moment does a replica run twice, is more of the GPU given away than there is, or work cut short."""
+        assert self.ended_in_use == []
         running = self.docker.running() + self.process.running()
         assert len({(it.service, it.replica) for it in running}) == len(running)
         assert sum(self.scheduler.state.ledger.holders_on(GPU.uuid).values()) <= GPU.vram_mb
@@ -168,6 +198,7 @@ class Chaos:
         self.probe.works.clear()
         await self.answered()
         await asyncio.sleep(700)
+        self.check()
         assert list(self.scheduler.requests()) == []
         assert {replica.state for replica in self.scheduler.state.replicas.values()} <= SETTLED
 
@@ -194,6 +225,7 @@ class Chaos:
     async def close(self) -> None:
         await self.plane.aclose()
         await self.answered()
+        self.check()
         assert self.docker.running() + self.process.running() == []
         await asyncio.sleep(0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -204,9 +236,9 @@ async def live(seed: int, happenings: int) -> Chaos:
     chaos.plane.boot()
     for _ in range(happenings):
         chaos.happen()
-        chaos.check_room()
+        chaos.check()
         await asyncio.sleep(chaos.random.choice([0.0, 0.0, 0.05, 1.0, 7.0, 40.0]))
-        chaos.check_room()
+        chaos.check()
     return chaos
 
 

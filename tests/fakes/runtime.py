@@ -144,6 +144,11 @@ class FakeRuntime:
         """The replicas that run."""
         return [replica.instance for replica in self._running(service)]
 
+    def has_ended(self, instance: Instance) -> bool:
+        """Whether a replica was here and is no more."""
+        replica = self._replicas.get(instance.id)
+        return replica is not None and replica.instance is instance and replica.ended.done()
+
     async def until(self, entry: str, count: int = 1) -> None:
         """Wait until the journal holds an entry so many times."""
         async with asyncio.timeout(5):
