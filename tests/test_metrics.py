@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from ai_proxy.api.exposition import exposition
-from ai_proxy.metrics import UNROUTED, DeviceUse, Ending, Eviction, Fleet, Histogram, Metrics
+from ai_proxy.metrics import UNROUTED, DeviceUse, Ending, Eviction, Fleet, Histogram, KeyUse, Metrics
 
 
 def samples(metrics: Metrics, fleet: Fleet | None = None) -> dict[tuple[str, ...], float]:
@@ -106,6 +106,16 @@ def test_the_fleet_is_shown_as_it_is_at_the_scrape() -> None:
     assert read["ai_proxy_pool_connections", "idle"] == 2
     assert read["ai_proxy_log_lines_dropped_total",] == 7
     assert read["process_resident_memory_bytes",] > 0
+
+
+def test_a_key_is_told_by_its_name_and_the_classes_of_its_answers() -> None:
+    read = samples(Metrics(), Fleet(keys={"backend": KeyUse([0, 0, 5, 0, 2], in_flight=3)}))
+
+    assert {key: value for key, value in read.items() if "_key_" in key[0]} == {
+        ("ai_proxy_key_requests_total", "2xx", "backend"): 5,
+        ("ai_proxy_key_requests_total", "4xx", "backend"): 2,
+        ("ai_proxy_key_requests_in_flight", "backend"): 3,
+    }
 
 
 def test_unknown_ids_never_become_labels() -> None:

@@ -1,8 +1,9 @@
 """What is counted, as plain attributes.
 
 Owns the counters and histograms of one process. Counting takes no lock and no call: `m.in_flight += 1`. Values become
-metric families only when they are scraped (`api/exposition.py`). Label values are bounded: configured service ids and
-the enums below. Gauges that others own (states, devices, pools) come in as a `Fleet`; nothing here knows where from.
+metric families only when they are scraped (`api/exposition.py`). Label values are bounded: configured service ids,
+names of configured keys and the enums below. What others own (states, devices, pools, keys) comes in as a `Fleet`;
+nothing here knows where from.
 """
 
 from bisect import bisect_left
@@ -14,6 +15,9 @@ from typing import Final
 
 LATENCY_BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
 START_BUCKETS_S: Final = (0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
+
+CLIENT_CLOSED_REQUEST: Final = 499
+"""The status of requests whose client left before it was told one."""
 
 UNROUTED: Final = "-"
 """The `service` of requests that no route took."""
@@ -188,6 +192,19 @@ class DeviceUse:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyUse:
+    """What came with one key, at the time of a scrape.
+
+    Attributes:
+        responses: Requests ended, by the hundreds of their status.
+        in_flight: Requests between their head and their end.
+    """
+
+    responses: Sequence[int]
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
 class Fleet:
     """What others own and a scrape shows.
 
@@ -196,6 +213,7 @@ class Fleet:
         states: State of each service.
         waiting: Requests that wait, by service; zeros may be left out.
         grants: Open grants, by service; zeros may be left out.
+        keys: What came with each key, by the key's name; unused ones may be left out.
         devices: Memory of each device; the host's is one of them.
         connections: Upstream connections by what they do: `idle`, `active`.
         log_lines_dropped: Log lines that found the buffer full.
@@ -206,6 +224,7 @@ class Fleet:
     states: Mapping[str, str] = field(default_factory=dict)
     waiting: Mapping[str, int] = field(default_factory=dict)
     grants: Mapping[str, int] = field(default_factory=dict)
+    keys: Mapping[str, KeyUse] = field(default_factory=dict)
     devices: Sequence[DeviceUse] = ()
     connections: Mapping[str, int] = field(default_factory=dict)
     log_lines_dropped: int = 0

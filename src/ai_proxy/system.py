@@ -191,6 +191,7 @@ class System:
             states={view.id: view.state.state for view in views},
             waiting={view.id: view.state.waiting for view in views if view.state.waiting},
             grants=self.scheduler.open_grants(),
+            keys=self.proxy.key_uses(),
             devices=uses_of(self.scheduler.state.ledger, self.plane.measuring.picture),
             connections={"idle": self.pool.idle, "active": self.pool.active},
             log_lines_dropped=self._logs.dropped,

@@ -64,6 +64,8 @@ async def test_a_client_library_is_let_in_kept_out_and_slowed_down(
         with pytest.raises(openai.RateLimitError) as limited:
             await ask(wide)
         assert (limited.value.code, limited.value.response.headers["retry-after"]) == ("rate_limit_exceeded", "1")
+        assert proxy.metric('ai_proxy_key_requests_in_flight{key="wide"}') == 1
+        assert proxy.metric('ai_proxy_key_requests_total{code="4xx",key="wide"}') == 1
         ready.touch()
         assert await waiting
         await asyncio.to_thread(proxy.await_quiet)

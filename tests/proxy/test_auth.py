@@ -12,7 +12,7 @@ import pytest
 from ai_proxy.config.keys import KeyConfig
 from ai_proxy.config.models import Config
 from ai_proxy.errors import RateLimited
-from ai_proxy.metrics import Ending
+from ai_proxy.metrics import Ending, KeyUse
 from ai_proxy.proxy.auth import Auth, Holder
 from ai_proxy.routing.table import RouteTable
 from tests.fakes.upstream import Upstream, answering
@@ -85,6 +85,11 @@ def enter(auth: Auth, secret: bytes) -> None:
     holder, _ = auth.find({b"x-api-key": secret}, [(b"x-api-key", secret)])
     assert holder is not None
     holder.enter(0.0)
+
+
+def use(*, done: int = 0, refused: int = 0, gone: int = 0, in_flight: int = 0) -> KeyUse:
+    """What is counted of a key."""
+    return KeyUse((0, 0, done, 0, refused + gone, 0, 0, 0, 0, 0), in_flight)
 
 
 class TestWhoIsLetIn:
@@ -288,8 +293,10 @@ class TestLimits:
         async with guarded(keys) as (proxy, _, client), Client.to(proxy.port) as second:
             await second.send(with_fields(chat("cold"), f"{BEARER} k1"))
             await until(lambda: proxy.gate.waiting)
+            assert proxy.app.key_uses()["one"].in_flight == 1
             second.reset()
             await until(lambda: any(it.ending is Ending.CLIENT_GONE for it in proxy.entries))
+            assert proxy.app.key_uses() == {"one": use(in_flight=0, gone=1)}
             assert (await client.ask(with_fields(chat(), f"{BEARER} k1"))).status == 200
 
     async def test_a_reload_forgets_nothing_of_a_key_that_stays(self) -> None:
@@ -350,3 +357,21 @@ async def test_the_books_name_a_key_that_may_not_come_in() -> None:
             assert (await client.ask(with_fields(chat(), f"{BEARER} {key}"))).status == status
         await until(lambda: len(proxy.entries) == 3)
         assert [it.key for it in proxy.entries] == ["ops", "busy", "busy"]
+        assert proxy.app.key_uses() == {"ops": use(refused=1), "busy": use(done=1, refused=1)}
+
+
+async def test_each_request_is_counted_for_its_key_by_the_class_of_its_status() -> None:
+    async with guarded([entry("a", "k1"), entry("b", "k2"), entry("unused", "k3")]) as (proxy, _, client):
+        for key, model, status in (
+            ("k1", "chat", 200),
+            ("k1", "nobody's", 404),
+            ("k2", "gpt", 200),
+            ("k4", "gpt", 401),
+        ):
+            assert (await client.ask(with_fields(chat(model), f"{BEARER} {key}"))).status == status
+        await until(lambda: len(proxy.entries) == 4)
+        assert proxy.app.key_uses() == {"a": use(done=1, refused=1), "b": use(done=1)}
+
+        renewed = Config.model_validate({"services": SERVICES, "keys": [entry("b", "k2"), entry("c", "k5")]})
+        proxy.app.configure(renewed, RouteTable(renewed))
+        assert proxy.app.key_uses() == {"b": use(done=1)}

@@ -1,6 +1,7 @@
 """Services that ask for another end: one whose engine is read to the end, one whose clients may close their side."""
 
 import asyncio
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -70,10 +71,10 @@ async def test_b04_an_engine_is_read_to_the_end_after_its_client_has_left_a_stre
 
 
 async def test_b04_an_engine_is_read_to_the_end_after_its_client_left_before_the_head() -> None:
-    script = Gated(b"", OK)
-    async with Upstream(script) as upstream, plane(upstream, **DRAIN) as proxy:
+    script, key = Gated(b"", OK), {"name": "k", "hash": sha256(b"secret").hexdigest()}
+    async with Upstream(script) as upstream, plane(upstream, **DRAIN, keys=[key]) as proxy:
         async with Client.to(proxy.port) as client:
-            await client.send(post("/files/a", b"{}"))
+            await client.send(post("/files/a", b"{}", "X-API-Key: secret"))
             peer = await upstream.accepted(1)
             await until(lambda: peer.received.endswith(b"{}"))
         await left(proxy)
@@ -81,6 +82,7 @@ async def test_b04_an_engine_is_read_to_the_end_after_its_client_left_before_the
         script.go_on.set()
         await ended(proxy, Ending.CLIENT_GONE)
         assert (proxy.entries[0].status, proxy.entries[0].sent_bytes) == (499, 0)
+        assert proxy.app.key_uses()["k"].responses[499 // 100] == 1
         assert not peer.saw_eof.is_set()
 
 

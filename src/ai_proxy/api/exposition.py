@@ -45,6 +45,7 @@ class _Scrape(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._requests()
         yield from self._starts()
+        yield from self._keys()
         yield from self._gauges()
         yield from self._memory()
 
@@ -87,6 +88,20 @@ class _Scrape(Collector):
                 if count:
                     evictions.add_metric([service, reason], count)
         yield from (failures, evictions)
+
+    def _keys(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "ai_proxy_key_requests", "Requests ended, by the key's name and status class.", labels=["key", "code"]
+        )
+        in_flight = GaugeMetricFamily(
+            "ai_proxy_key_requests_in_flight", "Requests being served, by the key's name.", labels=["key"]
+        )
+        for key, use in self._fleet.keys.items():
+            for hundreds, count in enumerate(use.responses):
+                if count:
+                    requests.add_metric([key, f"{hundreds}xx"], count)
+            in_flight.add_metric([key], use.in_flight)
+        yield from (requests, in_flight)
 
     def _gauges(self) -> Iterator[Metric]:
         fleet = self._fleet

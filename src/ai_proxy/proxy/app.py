@@ -19,7 +19,7 @@ from ai_proxy.config.sharing import Affinity
 from ai_proxy.errors import Draining, MalformedRequest, ProxyError
 from ai_proxy.gate import Gate, Grant, RequestInfo
 from ai_proxy.logging import Access
-from ai_proxy.metrics import Ending, Metrics
+from ai_proxy.metrics import Ending, KeyUse, Metrics
 from ai_proxy.proxy.auth import Auth
 from ai_proxy.proxy.body import ClientGone, Receive
 from ai_proxy.proxy.books import Books
@@ -100,6 +100,10 @@ class ProxyApp:
         self._auth.configure(config.keys)
         self._budget.total = self._settings.max_buffered_bytes
 
+    def key_uses(self) -> dict[str, KeyUse]:
+        """What came with each key of the config that was used, by its name."""
+        return self._auth.uses()
+
     def drop(self, origin: Origin) -> None:
         """Let go of a replica that leaves: nothing new is sent there, and what is upgraded ends."""
         self._pool.drop(origin)
@@ -127,7 +131,7 @@ class ProxyApp:
             await self._apologise(request, ProxyError("something went wrong in the proxy; its log says what"))
         finally:
             if request.holder is not None:
-                request.holder.leave()
+                request.holder.leave(request.told)
             await request.aclose()
             self._books.close(request)
 

@@ -20,6 +20,7 @@ from ai_proxy.errors import (
     UnknownModel,
     UnknownPath,
 )
+from ai_proxy.metrics import CLIENT_CLOSED_REQUEST, KeyUse
 from ai_proxy.routing.nearest import shown
 
 type Headers = Sequence[tuple[bytes, bytes]]
@@ -44,11 +45,13 @@ class Holder:
         may_swap: A service may be started, and others be made to leave, for its sake.
         opens_all: It may use every model.
         in_flight: Its requests in the house.
+        responses: Its requests that ended, by the hundreds of their status.
     """
 
     def __init__(self, key: KeyConfig) -> None:
         self._arrivals: deque[float] = deque()
         self.in_flight = 0
+        self.responses = [0] * 10
         self.configure(key)
 
     def __repr__(self) -> str:
@@ -102,21 +105,31 @@ class Holder:
             RateLimited: It has as many in flight, or had as many within a minute, as it may.
         """
         if not self._opens_models:
-            raise Forbidden(f"the key {self.name!r} opens the management API alone")
+            raise self._counted(Forbidden(f"the key {self.name!r} opens the management API alone"))
         if self._most_in_flight is not None and self.in_flight >= self._most_in_flight:
             message = f"the key {self.name!r} has {self.in_flight} requests in flight, as many as it may"
-            raise RateLimited(message, retry_after_s=_BUSY_RETRY_S)
+            raise self._counted(RateLimited(message, retry_after_s=_BUSY_RETRY_S))
         arrivals = self._arrivals
         if arrivals.maxlen:
             if len(arrivals) == arrivals.maxlen and (rest_s := arrivals[0] + _MINUTE_S - now) > 0:
                 message = f"the key {self.name!r} had {arrivals.maxlen} requests within a minute, as many as it may"
-                raise RateLimited(message, retry_after_s=rest_s)
+                raise self._counted(RateLimited(message, retry_after_s=rest_s))
             arrivals.append(now)
         self.in_flight += 1
 
-    def leave(self) -> None:
-        """Count a request out that was counted in."""
+    def leave(self, status: int) -> None:
+        """Count a request out that was counted in.
+
+        Args:
+            status: What its client was told; 0 if it left before.
+        """
         self.in_flight -= 1
+        self.responses[(status or CLIENT_CLOSED_REQUEST) // 100] += 1
+
+    def _counted(self, refusal: ProxyError) -> ProxyError:
+        """Count a request that never came in."""
+        self.responses[refusal.status // 100] += 1
+        return refusal
 
 
 class Auth:
@@ -187,6 +200,14 @@ class Auth:
         if holder is None:
             raise Unauthorized(_WRONG if is_given else _MISSING)
         return holder, frozenset(withheld)
+
+    def uses(self) -> dict[str, KeyUse]:
+        """What came with each key, by its name; nothing of those that were not used."""
+        return {
+            name: KeyUse(tuple(holder.responses), holder.in_flight)
+            for name, holder in self._holders.items()
+            if holder.in_flight or any(holder.responses)
+        }
 
     def _find(self, name: bytes, value: bytes) -> Holder | None:
         """Look a field up that was not seen before; remembered only if it is right, so that no stranger fills it."""

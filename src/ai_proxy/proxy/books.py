@@ -4,10 +4,8 @@ import time
 from collections.abc import Callable
 
 from ai_proxy.logging import NAME_CHARS, Access
-from ai_proxy.metrics import UNROUTED, Ending, Metrics
+from ai_proxy.metrics import CLIENT_CLOSED_REQUEST, UNROUTED, Ending, Metrics
 from ai_proxy.proxy.request import Request
-
-CLIENT_CLOSED_REQUEST = 499
 
 
 class Books:

@@ -138,6 +138,11 @@ class Request:
         return self._extensions.get(name)
 
     @property
+    def told(self) -> int:
+        """The status that its client was told; 0 if it left before."""
+        return self.status if self._took is None else self._took[0]
+
+    @property
     def takes_trailers(self) -> bool:
         """Whether the client's server passes trailer fields on."""
         return "http.response.trailers" in self._extensions and self.scope["http_version"] != "1.0"
