@@ -3,7 +3,7 @@
 from itertools import product
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ai_proxy.scheduler.cover import MOST_ITEMS, TRIFLE, Search
@@ -74,7 +74,6 @@ def cheapest(items: list[Item], short: list[int]) -> float | None:
     )
 )
 @given(st.integers(1, 3).flatmap(lambda r: st.tuples(tangled(r, most=6), shortages(r))))
-@settings(deadline=None)
 def test_the_search_finds_the_cheapest_cover(problem: tuple[list[Item], list[int]]) -> None:
     items, short = problem
     search = Search(items, short, nodes=ENOUGH)
@@ -89,7 +88,6 @@ def test_the_search_finds_the_cheapest_cover(problem: tuple[list[Item], list[int
 
 @pytest.mark.slow
 @given(st.integers(1, 2).flatmap(lambda r: st.tuples(items(r, most=10), shortages(r))))
-@settings(deadline=None)
 def test_ten_items_are_searched_within_the_budget_of_a_plan(problem: tuple[list[Item], list[int]]) -> None:
     items, short = problem
     search = Search(items, short, nodes=NODES)
@@ -100,7 +98,6 @@ def test_ten_items_are_searched_within_the_budget_of_a_plan(problem: tuple[list[
 
 @pytest.mark.slow
 @given(items(2, most=6, ways=2), shortages(2), st.floats(0, 40))
-@settings(deadline=None)
 def test_only_what_is_below_the_bound_is_of_interest(items: list[Item], short: list[int], bound: float) -> None:
     cover = Search(items, short, bound=bound, nodes=ENOUGH).run()
     best = cheapest(items, short)
@@ -109,7 +106,6 @@ def test_only_what_is_below_the_bound_is_of_interest(items: list[Item], short: l
 
 @pytest.mark.slow
 @given(items(2, most=8), shortages(2))
-@settings(deadline=None)
 def test_a_search_without_a_budget_finds_a_cover_where_there_is_one(items: list[Item], short: list[int]) -> None:
     gentle = Way(0.5, (0, 0))
     items = [Item((gentle, *item.ways)) for item in items]
@@ -122,7 +118,6 @@ def test_a_search_without_a_budget_finds_a_cover_where_there_is_one(items: list[
 
 @pytest.mark.slow
 @given(tangled(2, most=6), shortages(2))
-@settings(deadline=None)
 def test_a_greedy_cover_is_one_and_nothing_in_it_is_in_vain(items: list[Item], short: list[int]) -> None:
     chosen = greedy(items, short)
     if chosen is None:
@@ -135,7 +130,6 @@ def test_a_greedy_cover_is_one_and_nothing_in_it_is_in_vain(items: list[Item], s
 
 @pytest.mark.slow
 @given(st.integers(1, 3).flatmap(lambda r: st.tuples(items(r, most=7), shortages(r, least=0))))
-@settings(deadline=None)
 def test_a_greedy_cover_costs_at_most_twice_the_least_for_each_resource(problem: tuple[list[Item], list[int]]) -> None:
     items, short = problem
     chosen, best = greedy(items, short), cheapest(items, short)
@@ -156,7 +150,6 @@ def least_for(items: list[Item], short: int) -> float:
 
 @pytest.mark.slow
 @given(st.data())
-@settings(deadline=None)
 def test_of_more_items_than_are_searched_the_cover_still_costs_at_most_twice_the_least(data: st.DataObject) -> None:
     one = st.builds(lambda cost, given: Item((Way(float(cost), (given,)),)), st.integers(1, 50), st.integers(1, 9))
     crowd = data.draw(st.lists(one, min_size=MOST_ITEMS + 1, max_size=2 * MOST_ITEMS))

@@ -67,7 +67,7 @@ def requests(names: str = NAMES) -> st.SearchStrategy[list[Request]]:
 
 @pytest.mark.slow
 @given(requests("abcd"))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_wait_is_bounded_by_the_claims_ahead_of_it(crowd: list[Request]) -> None:
     for wait in one_gpu().play(crowd):
         assert wait.waited_s <= bound_s(wait) + 0.001, wait
@@ -75,7 +75,7 @@ def test_a_wait_is_bounded_by_the_claims_ahead_of_it(crowd: list[Request]) -> No
 
 @pytest.mark.slow
 @given(fleets(), requests())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_priorities_devices_sleep_conflicts_and_requirements_leave_the_bound_as_it_is(
     world: Played, crowd: list[Request]
 ) -> None:

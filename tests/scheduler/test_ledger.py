@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import combinations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from ai_proxy.devices import Device, Placement, Vendor
 from ai_proxy.scheduler.ledger import Demand, Ledger
@@ -37,7 +37,6 @@ def can_fit(ledger: Ledger, demand: Demand) -> bool:
 
 @pytest.mark.slow
 @given(crowds())
-@settings(deadline=None)
 def test_reservations_that_were_fitted_never_exceed_a_device_or_the_host(crowd: Crowd) -> None:
     for device in crowd.ledger.devices:
         reserved_mb = sum(crowd.ledger.holders_on(device.uuid).values())
@@ -49,14 +48,12 @@ def test_reservations_that_were_fitted_never_exceed_a_device_or_the_host(crowd: 
 
 @pytest.mark.slow
 @given(crowds(), demands())
-@settings(deadline=None)
 def test_a_demand_fits_exactly_if_some_set_of_devices_has_the_room(crowd: Crowd, demand: Demand) -> None:
     assert (crowd.ledger.fit(demand) is not None) == can_fit(crowd.ledger, demand)
 
 
 @pytest.mark.slow
 @given(crowds(), demands())
-@settings(deadline=None)
 def test_a_placement_is_on_the_tightest_devices_or_if_it_takes_them_as_a_whole_on_the_roomiest(
     crowd: Crowd, demand: Demand
 ) -> None:
@@ -80,7 +77,6 @@ def test_a_placement_is_on_the_tightest_devices_or_if_it_takes_them_as_a_whole_o
 
 @pytest.mark.slow
 @given(crowds())
-@settings(deadline=None)
 def test_without_leaves_the_ledger_itself_as_it_was(crowd: Crowd) -> None:
     before = crowd.ledger.held
     assert crowd.ledger.without(before).held == {}

@@ -1,7 +1,7 @@
 """What is seen on the devices counts: others' use, and what holders use beyond their reservation."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ai_proxy.devices import Device, Placement
@@ -117,7 +117,6 @@ STEPS = st.one_of(
 
 @pytest.mark.slow
 @given(st.lists(STEPS, max_size=12), st.lists(STEPS, max_size=4))
-@settings(deadline=None)
 def test_figures_kept_as_they_change_are_those_reckoned_anew(
     steps: list[tuple[str, str, int, int]], later: list[tuple[str, str, int, int]]
 ) -> None:

@@ -3,7 +3,7 @@
 from itertools import product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from ai_proxy.scheduler.ledger import Ledger
 from ai_proxy.scheduler.planner import Ask, Evict, Plan, Refuse, Start, Victim, Wait, plan, vacated
@@ -50,7 +50,6 @@ def cheapest(crowd: Crowd, ask: Ask, avoid: frozenset[str]) -> float | None:
 
 @pytest.mark.slow
 @given(crowds(), asks())
-@settings(deadline=None)
 def test_a_start_is_never_over_capacity_nor_where_something_loads(crowd: Crowd, ask: Ask) -> None:
     match planned(crowd, ask):
         case Start(placement):
@@ -70,7 +69,6 @@ def test_a_start_is_never_over_capacity_nor_where_something_loads(crowd: Crowd, 
 
 @pytest.mark.slow
 @given(crowds(), asks())
-@settings(deadline=None)
 def test_victims_may_leave_and_so_may_all_that_leave_with_them(crowd: Crowd, ask: Ask) -> None:
     match planned(crowd, ask):
         case Evict(victims=victims):
@@ -86,7 +84,6 @@ def test_victims_may_leave_and_so_may_all_that_leave_with_them(crowd: Crowd, ask
 
 @pytest.mark.slow
 @given(crowds(), asks())
-@settings(deadline=None)
 def test_victims_are_enough_and_none_of_them_leaves_in_vain(crowd: Crowd, ask: Ask) -> None:
     match planned(crowd, ask):
         case Evict(victims=victims, placement=placement, exact=exact):
@@ -110,7 +107,6 @@ def test_victims_are_enough_and_none_of_them_leaves_in_vain(crowd: Crowd, ask: A
 
 @pytest.mark.slow
 @given(crowds(most=6), asks())
-@settings(deadline=None)
 def test_no_other_choice_has_less_regret(crowd: Crowd, ask: Ask) -> None:
     verdict = planned(crowd, ask)
     if isinstance(verdict, Start) or (isinstance(verdict, Wait) and verdict.placement is not None):
@@ -123,7 +119,6 @@ def test_no_other_choice_has_less_regret(crowd: Crowd, ask: Ask) -> None:
 
 @pytest.mark.slow
 @given(crowds(), asks())
-@settings(deadline=None)
 def test_refuses_exactly_what_would_not_fit_beside_the_pinned_and_the_required_alone(crowd: Crowd, ask: Ask) -> None:
     residents = crowd.residents.items()
     staying = [h for h, each in residents if not each.leaving and (each.pinned or each.service in ask.requires)]
@@ -134,7 +129,6 @@ def test_refuses_exactly_what_would_not_fit_beside_the_pinned_and_the_required_a
 
 @pytest.mark.slow
 @given(crowds(), asks())
-@settings(deadline=None)
 def test_nobody_is_evicted_while_those_on_their_way_out_make_enough_room(crowd: Crowd, ask: Ask) -> None:
     rest = resting(crowd)
     if rest.fit(ask.demand) is not None and not rivals(crowd, ask) & set(rest.held):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from ai_proxy.devices import Device, Placement, Vendor
 from ai_proxy.scheduler.ledger import Demand, Ledger
@@ -210,7 +210,6 @@ def test_where_not_even_all_would_do_nobody_is_chosen() -> None:
 
 @pytest.mark.slow
 @given(crowds(), asks())
-@settings(deadline=None)
 def test_a_search_that_is_cut_off_chooses_enough_and_nobody_in_vain(crowd: Crowd, ask: Ask) -> None:
     whole = plan(ask, crowd.ledger, crowd.residents)
     cut = plan(ask, crowd.ledger, crowd.residents, choose=partial(least_regret, budget=0))

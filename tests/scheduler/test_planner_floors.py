@@ -6,7 +6,7 @@ A floor that is too low costs time, one that is too high would spare the wrong o
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ai_proxy.scheduler.planner import Ask, Evict, plan
@@ -45,7 +45,6 @@ def worlds(draw: st.DrawFn) -> World:
 
 @pytest.mark.slow
 @given(worlds())
-@settings(deadline=None)
 def test_no_way_to_give_room_costs_less_than_the_floor(world: World) -> None:
     residents = Residents(world.state, world.now)
     for resident in residents.values():
@@ -60,7 +59,6 @@ def lowered(resident: Occupant, share: float) -> Occupant:
 
 @pytest.mark.slow
 @given(crowds(), asks(), st.lists(st.sampled_from((0.0, 0.5, 1.0)), min_size=7, max_size=7))
-@settings(deadline=None)
 def test_a_low_floor_changes_nothing_but_the_work(crowd: Crowd, ask: Ask, shares: list[float]) -> None:
     pairs = zip(crowd.residents.items(), shares, strict=False)
     low = {holder: lowered(resident, share) for (holder, resident), share in pairs}

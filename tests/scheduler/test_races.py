@@ -100,7 +100,7 @@ async def race(cause: str, plan: list[tuple[int, str]]) -> None:
 @given(plan=plans)
 @example(plan=[(0, "ask")])
 @example(plan=[(0, "admit"), (1, "cancel")])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_grant_is_on_a_replica_that_was_told_to_stop(cause: str, plan: list[tuple[int, str]]) -> None:
     run(race(cause, plan))
 

@@ -125,7 +125,7 @@ def histories(draw: st.DrawFn) -> list[Span]:
     return spans
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(histories())
 def test_blocks_fill_their_size_below_the_capacity_and_never_overlap(spans: list[Span]) -> None:
     blocks = stack(spans, 100)

@@ -49,7 +49,7 @@ def greedily(ledger: Ledger, demand: Demand, order: Collection[str]) -> set[str]
     return set(victims)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     sizes=st.lists(st.integers(1, 9), min_size=1, max_size=8),
     order=st.permutations(range(8)),

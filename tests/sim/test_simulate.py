@@ -109,7 +109,7 @@ def test_the_same_trace_gives_the_same_figures(generator: str) -> None:
     assert simulate(services, requests).report == simulate(services, requests).report
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     sizes=st.lists(st.sampled_from((2_000, 5_000, 9_000, 12_000)), min_size=1, max_size=5),
     gpus=st.lists(st.sampled_from((6_000, 10_000)), min_size=1, max_size=2),

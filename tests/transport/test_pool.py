@@ -210,7 +210,7 @@ async def test_b05_a_slow_reader_holds_the_upstream_back() -> None:
         assert received == size
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.sampled_from(["answer", "close", "reset", "hold", "chunk"]), st.booleans()), max_size=24))
 async def test_whatever_happens_every_place_under_the_cap_comes_back(storm: list[tuple[str, bool]]) -> None:
     """Requests that are answered, closed on, reset, left hanging or cancelled, three at a time."""
