@@ -173,6 +173,23 @@ def test_every_missing_variable_of_a_text_is_named(faults_of: Faults) -> None:
     assert "A is not set, B is not set (the tag)" in fault
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "services: {a: {image: x}}\nkeys: [{name: a, hash: '${NONE}'}, {name: b, hash: '${NONE}'}]",
+        "services: {a: {image: x, port: '${NONE}', stop_grace_period: '${NONE}s', models: ['${NONE}', '${NONE}']}}",
+        "services: {a: {image: x, extends: '${NONE}', requires: '${NONE}', env_file: '${NONE}/a', url: '${NONE}'}}",
+        "services: {a: {image: x, resources: {gpus: ['${NONE}'], mine: '${NONE}'}}}\ndefault_service: '${NONE}'",
+        "services: {a: {command: '${NONE} \"'}}\nserver: {host: '${NONE}', trusted_proxies: ['${NONE}']}",
+    ],
+    ids=["hash", "types", "names", "resources", "server"],
+)
+def test_a_value_that_is_not_known_has_one_fault(faults_of: Faults, text: str) -> None:
+    found = faults_of(f"{text}\ncapacities: {{mine: 1}}")
+    assert len(found) == text.count("${NONE}")
+    assert all(": NONE is not set; fix: set it in the environment" in line for line in found)
+
+
 def test_a_bad_line_of_an_env_file_is_named_but_not_shown(faults_of: Faults, tmp_path: Path) -> None:
     (tmp_path / "a.env").write_text("A=1\nsk-secret\n")
     (fault,) = faults_of("services: {a: {image: x, env_file: a.env}}")

@@ -78,9 +78,19 @@ class Findings:
 
     file: str
     faults: list[Fault] = field(default_factory=list)
+    _unknown: set[tuple[int, str]] = field(default_factory=set)
 
     def add(self, node: Node, message: str, fix: str, *, child: str = "") -> None:
-        """Note a fault of a node, or of a child that it lacks."""
+        """Note a fault of a node, or of a child that it lacks; not of one whose value is unknown."""
+        if (node.line, node.key) not in self._unknown:
+            self._note(node, message, fix, child)
+
+    def add_unknown(self, node: Node, message: str, fix: str) -> None:
+        """Note why a node's value is unknown: whatever else is found to be wrong with it follows from that."""
+        self._note(node, message, fix)
+        self._unknown.add((node.line, node.key))
+
+    def _note(self, node: Node, message: str, fix: str, child: str = "") -> None:
         self.faults.append(Fault(self.file, node.line, _join(node.key, child) if child else node.key, message, fix))
 
 

@@ -118,7 +118,7 @@ def _substituted(node: Node, environ: Mapping[str, str], findings: Findings) -> 
             try:
                 return node.replace(substitute(node.value, environ))
             except Rejected as rejected:
-                findings.add(node, rejected.message, rejected.fix)
+                findings.add_unknown(node, rejected.message, rejected.fix)
                 return node
         case str():
             return node
