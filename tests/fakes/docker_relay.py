@@ -25,6 +25,8 @@ class Spoil(StrEnum):
     """Passed on and carried out, then answered with that error."""
     CUT = auto()
     """Passed on and carried out; the connection is cut before the answer."""
+    MUTE = auto()
+    """Passed on and carried out; there is no answer."""
     CUT_LATER = auto()
     """Passed on; the connection is cut in the middle of the answer."""
     STALL = auto()
@@ -146,6 +148,8 @@ class DockerRelay:
                 if rule.spoil is Spoil.LIE:
                     writer.write(rule.answer)
                     await writer.drain()
+                elif rule.spoil is Spoil.MUTE:
+                    await asyncio.wait({upload})
         finally:
             upload.cancel()
             engine_writer.close()
