@@ -15,6 +15,7 @@ from typing import Any
 from loguru import logger
 
 from ai_proxy import __version__
+from ai_proxy.config.discover import absent
 from ai_proxy.config.faults import ConfigError
 from ai_proxy.config.load import load
 from ai_proxy.config.model_files import absolute
@@ -144,7 +145,7 @@ class System:
 
     def start(self) -> None:
         """Take the services under control and follow the config file."""
-        self._warn_of_unverified(self.plane.config)
+        self._warn(self.plane.config)
         self._remember_uses()
         self.plane.boot(self._former_runtimes())
         self._monitor.start()
@@ -250,9 +251,11 @@ class System:
         self.proxy.configure(config, RouteTable(config))
         self.data_plane = opened(self.proxy, config.server.cors)
         self.ports.follow(config)
-        self._warn_of_unverified(config)
+        self._warn(config)
 
-    def _warn_of_unverified(self, config: Config) -> None:
+    def _warn(self, config: Config) -> None:
+        for what in absent(config):
+            logger.warning("Config: {}", what)
         if services := unverified(config):
             logger.warning("Nobody checks whom requests go to (tls.verify: false): {}", ", ".join(services))
 

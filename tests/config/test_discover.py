@@ -86,6 +86,30 @@ def test_a_key_for_a_model_whose_file_is_gone_is_no_fault(load_text: Load) -> No
     assert config.keys[0].models == ("gone",)
 
 
+EXPECTING = """
+services:
+  a: {command: x, conflicts: gone, requires: [b, gone]}
+  b: {command: x}
+default_service: gone
+"""
+
+
+def test_services_whose_files_are_gone_are_missed_in_notes_and_no_fault(load_text: Load, tmp_path: Path) -> None:
+    config = load_text(RULES + EXPECTING.replace("conflicts: gone", "conflicts: away"))
+    assert (config.services["a"].requires, config.default_service) == (("b", "gone"), "gone")
+    assert inspect(tmp_path / "ai-proxy.yaml", {}).notes[1:] == (
+        "default_service: there is no gone now; what nothing else takes is a 404",
+        "a requires gone, not there now: until then it does not start",
+        "a conflicts with away, not there now",
+    )
+
+
+def test_what_no_file_can_make_is_a_fault_as_ever(faults_of: Faults) -> None:
+    for text in (f"discover: []{EXPECTING}", RULES + EXPECTING.replace("gone", "Gone/1")):
+        found = [line.split(": ")[1] for line in faults_of(text) if "no such service" in line]
+        assert sorted(found) == ["default_service", "services.a.conflicts", "services.a.requires.1"]
+
+
 def test_a_pattern_may_come_from_the_environment(load_text: Load, models: Path) -> None:
     (models / "a.gguf").touch()
     text = "templates: {t: {command: x}}\ndiscover: [{glob: '${MODELS}/*.gguf', extends: t}]"

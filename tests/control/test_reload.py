@@ -2,13 +2,16 @@
 
 import asyncio
 import threading
+from functools import partial
+from pathlib import Path
 
 import pytest
 
 from ai_proxy.config.faults import ConfigError
+from ai_proxy.config.load import load
 from ai_proxy.config.models import Config
 from ai_proxy.control.plane import UnknownService
-from ai_proxy.errors import Draining
+from ai_proxy.errors import Draining, NoRoom
 from ai_proxy.events import ConfigApplied, ConfigRefused
 from tests.fakes.fleet import Fleet, config_of
 
@@ -185,3 +188,27 @@ async def test_a_slow_reading_of_the_file_does_not_undo_a_later_one() -> None:
 
         assert not await first
         assert fleet.plane.config.services["a"].image == "newest"
+
+
+async def test_a_required_service_whose_file_goes_blocks_no_reload_and_is_waited_for(tmp_path: Path) -> None:
+    (file := tmp_path / "b.gguf").touch()
+    (path := tmp_path / "ai-proxy.yaml").write_text(
+        "templates: {gguf: {image: x}}\n"
+        "discover: [{glob: '*.gguf', extends: gguf}]\n"
+        "services: {a: {image: x, requires: b}, c: {image: x, conflicts: b}}\n"
+        "default_service: b\n"
+    )
+    async with Fleet("services: {}") as fleet:
+        fleet.load = partial(load, path, {})
+        fleet.plane.boot()
+        await fleet.plane.reload()
+        file.unlink()
+
+        assert (await fleet.plane.reload()).removed == ("b",)
+        with pytest.raises(NoRoom, match="it requires b, of which there is no service"):
+            await fleet.grant("a")
+        (await fleet.grant("c")).close()
+
+        file.touch()
+        assert (await fleet.plane.reload()).added == ("b",)
+        (await fleet.grant("a")).close()

@@ -58,6 +58,7 @@ async def test_a_model_file_that_appears_is_served_and_one_that_goes_is_not(serv
             "services": {},
             "templates": {"gguf": process()},
             "discover": [{"glob": f"{models}/*.gguf", "extends": "gguf"}],
+            "default_service": "first",
         }
     )
 
@@ -71,3 +72,4 @@ async def test_a_model_file_that_appears_is_served_and_one_that_goes_is_not(serv
         assert (await chat(client, "second-q4_0")).status_code == 200
     (models / "first.gguf").unlink()
     await asyncio.to_thread(until, lambda: listed() == ["second-q4_0"], listed)
+    await asyncio.to_thread(until, lambda: "default_service: there is no first now" in proxy.log, lambda: proxy.log)

@@ -233,6 +233,12 @@ class TestConfigFaults:
         with pytest.raises(ValueError, match="default_service names no service: 'nobody'"):
             table(default="nobody", a={})
 
+    def test_the_default_service_may_be_one_whose_file_has_not_come_yet(self) -> None:
+        rules = [{"glob": "*.gguf", "extends": "gguf"}]
+        config = {"default_service": "late", "discover": rules, "services": {"a": {"url": "http://127.0.0.1:1"}}}
+        with pytest.raises(UnknownPath):
+            RouteTable(Config.model_validate(config)).match(b"/queue")
+
 
 def test_a_port_of_a_services_own_leaves_every_path_as_it_is_while_there_is_that_service() -> None:
     assert table(chat={}).on_port_of("chat", b"/v1/models") == Route("chat", b"/v1/models")

@@ -10,7 +10,7 @@ from ai_proxy.config.document import Findings, Node
 from ai_proxy.config.fields import Rejected
 from ai_proxy.config.keys import key_hash
 from ai_proxy.config.listening import check_listeners
-from ai_proxy.config.naming import pattern_of
+from ai_proxy.config.naming import legal_id, pattern_of
 from ai_proxy.config.sharing import ResourceRequirements
 from ai_proxy.config.words import advice
 
@@ -60,7 +60,7 @@ def check(root: Node, findings: Findings) -> None:
     devices = _declared_devices(root, findings)
     capacities = root.get("capacities")
     for name, service in entries.items():
-        _check_company(name, service, entries, findings)
+        _check_company(root, name, service, entries, findings)
         _check_custom(service, capacities.entries if capacities else {}, findings)
         _check_environment(service, findings)
         _check_container_keys(service, findings)
@@ -70,11 +70,22 @@ def check(root: Node, findings: Findings) -> None:
 
 def _check_default_service(root: Node, services: Mapping[str, Node], findings: Findings) -> None:
     node = root.get("default_service")
-    if node is None or not isinstance(node.value, str) or node.value in services:
+    if node is None or not isinstance(node.value, str) or node.value in services or _may_come(root, node.value):
         return
     near = difflib.get_close_matches(node.value, services, 1)
     known = f"write {near[0]}" if near else f"write one of {', '.join(services) or 'your services'}"
     findings.add(node, f"no such service: {node.value!r}", known)
+
+
+def _discovers(root: Node) -> bool:
+    """Whether there are services of files: these come and go without a change of the file, and must not break it."""
+    rules = root.get("discover")
+    return rules is not None and bool(rules.value)
+
+
+def _may_come(root: Node, service: str) -> bool:
+    """Whether a file could make a service of this id."""
+    return _discovers(root) and legal_id(service) == service
 
 
 def _check_models(services: Mapping[str, Node], findings: Findings) -> None:
@@ -104,8 +115,6 @@ def _check_keys(root: Node, services: Mapping[str, Node], findings: Findings) ->
     """Names and hashes that are there twice, models that nobody offers; of a key nothing is shown but its name."""
     node = root.get("keys")
     offered = {name for service, entry in services.items() for name, _ in model_names(service, entry)} | set(services)
-    # Files of models come and go without a change of the config: that must not make it faulty.
-    is_settled = root.get("discover") is None
     seen: dict[str, Node] = {}
     for item in node.value if node is not None and isinstance(node.value, tuple) else ():
         for key, place in item.entries.items():
@@ -115,7 +124,7 @@ def _check_keys(root: Node, services: Mapping[str, Node], findings: Findings) ->
                     findings.add(place, f"another key has the same {key}", "give each its own, or remove one")
         for wanted in _items(item, "models"):
             name = str(wanted.value)
-            if is_settled and "*" not in name and name not in offered and not _offered_by_pattern(name, offered):
+            if "*" not in name and not (name in offered or _offered_by_pattern(name, offered) or _discovers(root)):
                 near = difflib.get_close_matches(name, offered, 3)
                 fix = f"write {' or '.join(near)}" if near else "write a model's name, a service's id, or a pattern"
                 findings.add(wanted, f"no service offers {name!r}", fix)
@@ -183,13 +192,13 @@ def _check_gpus(service: Node, devices: list[Mapping[str, Node]], findings: Find
         findings.add(node, f"devices lists only {len(devices)}", "ask for fewer, or add them to devices")
 
 
-def _check_company(name: str, service: Node, services: Mapping[str, Node], findings: Findings) -> None:
+def _check_company(root: Node, name: str, service: Node, services: Mapping[str, Node], findings: Findings) -> None:
     """Who a service can't be beside, or can't be without."""
     conflicts = {item.value for item in _items(service, "conflicts")}
     for item in (*_items(service, "conflicts"), *_items(service, "requires")):
         if item.value == name:
             findings.add(item, "a service can't name itself here", "remove it")
-        elif item.value not in services:
+        elif item.value not in services and not _may_come(root, str(item.value)):
             near = difflib.get_close_matches(str(item.value), services, 1)
             fix = f"write {near[0]}" if near else f"write one of {', '.join(services)}"
             findings.add(item, f"no such service: {item.value!r}", fix)

@@ -5,12 +5,13 @@ time the config is read, so a reload follows what came and went. That nothing is
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ai_proxy.config.document import Findings, Node
 from ai_proxy.config.model_files import ModelFile, Search, absolute, ids, search
+from ai_proxy.config.models import Config
 from ai_proxy.config.resolve import Layers
 
 PROJECTOR = "mmproj"
@@ -59,6 +60,18 @@ def discover(root: Node, layers: Layers, directory: Path, taken: Collection[str]
             services[service] = _service(model, rule_of[model])
             paths[service] = model.path
     return Discovered(services, paths, tuple(notes))
+
+
+def absent(config: Config) -> Iterator[str]:
+    """Say what the config expects of services that are not there: their files are gone, or have not come yet."""
+    services = config.services
+    if config.default_service is not None and config.default_service not in services:
+        yield f"default_service: there is no {config.default_service} now; what nothing else takes is a 404"
+    for service, it in services.items():
+        if gone := [name for name in it.requires if name not in services]:
+            yield f"{service} requires {', '.join(gone)}, not there now: until then it does not start"
+        if gone := [name for name in it.conflicts if name not in services]:
+            yield f"{service} conflicts with {', '.join(gone)}, not there now"
 
 
 def _rules(root: Node) -> tuple[Node, ...]:

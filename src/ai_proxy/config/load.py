@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from ai_proxy.config.certificates import BadFile, complaint_about
 from ai_proxy.config.check import check, model_names
-from ai_proxy.config.discover import Discovered, discover
+from ai_proxy.config.discover import Discovered, absent, discover
 from ai_proxy.config.document import Findings, Node, read
 from ai_proxy.config.explain import explain
 from ai_proxy.config.faults import ConfigError, Fault
@@ -89,7 +89,7 @@ def inspect(path: Path, environ: Mapping[str, str]) -> Loaded:
     check_tls(resolved, findings)
     if config is None or findings.faults:
         raise ConfigError(findings.faults)
-    return Loaded(config, found.paths, (*found.notes, *_tls_notes(config)))
+    return Loaded(config, found.paths, (*found.notes, *absent(config), *_tls_notes(config)))
 
 
 def _tls_notes(config: Config) -> Iterator[str]:

@@ -65,9 +65,12 @@ class RouteTable:
     """
 
     def __init__(self, config: Config) -> None:
-        if config.default_service is not None and config.default_service not in config.services:
-            raise ValueError(f"default_service names no service: {config.default_service!r}")
-        self._default = None if config.default_service is None else Target(config.default_service)
+        default = config.default_service
+        if default is not None and default not in config.services:
+            if not config.discover:
+                raise ValueError(f"default_service names no service: {default!r}")
+            default = None  # until its file comes
+        self._default = None if default is None else Target(default)
         self._by_id = {service.encode(): service for service in config.services}
         self._by_prefix = {raw: service for raw, service in self._by_id.items() if raw not in RESERVED}
         self._endpoints = {

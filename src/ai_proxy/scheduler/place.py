@@ -169,7 +169,7 @@ def _wait_for(turn: Turn, replica: Replica, ask: Ask, missing: list[str]) -> Non
     """Services that have to be ready first are on their way, unless there is no use in that."""
     service, state = replica.service, turn.state
     if lost := [name for name in missing if name not in state.services]:
-        _refuse(turn, replica, f"it requires {', '.join(lost)}, which the config no longer has")
+        _refuse(turn, replica, f"it requires {', '.join(lost)}, of which there is no service")
     elif isinstance(verdict := plan(ask, state.ledger, Residents(state, turn.now)), Refuse):
         _refuse(turn, replica, verdict.reason)
     else:
