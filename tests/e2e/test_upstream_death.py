@@ -3,14 +3,16 @@
 import asyncio
 import os
 import signal
+from contextlib import suppress
 
+import httpx
 import psutil
 import pytest
 
 from ai_proxy.runtimes.process.ports import free_port
 from tests.e2e.clients import asking, chat, error_of, streaming
 from tests.e2e.conftest import Serve
-from tests.e2e.harness import Proxy, external, process, until
+from tests.e2e.harness import GUARD_S, Proxy, external, process, until
 from tests.fakes.upstream import Peer, Upstream, answering_once
 from tests.proxy.serving import Client
 
@@ -93,23 +95,56 @@ async def test_b09_b10_half_an_answer_is_not_completed_however_it_was_cut(serve:
     assert len(upstream.peers) == len(scripts)
 
 
+async def in_its_place(port: int, heard: list[bytes]) -> asyncio.Server:
+    """Take over a port as soon as it is free, and keep what comes there."""
+
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        data = b""
+        with suppress(ConnectionError):
+            data = await reader.read(1000)
+        heard.append(data)
+        writer.close()
+
+    async with asyncio.timeout(GUARD_S):
+        while True:
+            try:
+                return await asyncio.start_server(hear, "127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0)
+
+
 async def test_l22_a_port_that_another_program_took_over_is_asked_nothing(serve: Serve) -> None:
+    """Not even before anybody can know of the engine's death: who would tell of it is stopped."""
     port = free_port(())
     command = [word.replace("{port}", str(port)) for word in process()["command"]]
     proxy = serve({"services": {"chat": process(command=command, port=port)}})
     heard: list[bytes] = []
+    answers: list[httpx.Response] = []
 
-    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heard.append(await reader.read(1000))
-        writer.close()
+    async def keep_asking(client: httpx.AsyncClient) -> None:
+        text = ""
+        while "in use by another program" not in text:
+            with suppress(httpx.RemoteProtocolError):  # its engine died in the middle of its answer
+                answers.append(await chat(client, "chat"))
+                text = answers[-1].text
+            await asyncio.sleep(0.01)
 
-    async with asking(proxy) as client:
+    async with asking(proxy) as client, asyncio.timeout(GUARD_S):
         assert (await chat(client, "chat")).status_code == 200
-        os.kill(engine_pid(proxy), signal.SIGKILL)
-        proxy.await_state("chat", "failed")
-        async with await asyncio.start_server(hear, "127.0.0.1", port):
-            while "in use by another program" not in (answer := await chat(client, "chat")).text:
-                assert answer.status_code == 503
-                await asyncio.sleep(0.05)
-    assert answer.status_code == 503
+        engine = engine_pid(proxy)
+        guard = psutil.Process(engine).ppid()
+        asked = [asyncio.create_task(keep_asking(client)) for _ in range(4)]
+        while len(answers) < len(asked):
+            await asyncio.sleep(0.01)
+        os.kill(guard, signal.SIGSTOP)
+        os.kill(engine, signal.SIGKILL)
+        async with await in_its_place(port, heard):
+            while not heard:
+                await asyncio.sleep(0.01)
+            os.kill(guard, signal.SIGCONT)
+            await asyncio.gather(*asked)
     assert not any(heard)
+    failures = [answer for answer in answers if answer.status_code != 200]
+    causes = {(answer.status_code, error_of(answer)["code"]) for answer in failures}
+    assert any("'chat' has just ended" in answer.text for answer in failures)
+    assert causes <= {(502, "upstream_unreachable"), (502, "upstream_broken"), (503, "start_failed")}

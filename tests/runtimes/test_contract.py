@@ -96,6 +96,15 @@ async def test_a_start_that_fails_says_why_and_leaves_nothing(harness: Harness) 
     assert harness.running() == 0
 
 
+@pytest.mark.parametrize("harness", STARTS_THEM[1:], indirect=True)
+async def test_l22_an_instance_tells_at_any_time_whether_it_lives(harness: Harness) -> None:
+    instance = await harness.runtime.start(harness.spec(), ignore)
+    assert instance.is_alive is not None
+    assert instance.is_alive()
+    await harness.runtime.stop(instance, 5)
+    assert not instance.is_alive()
+
+
 @pytest.mark.parametrize("harness", ALL, indirect=True)
 async def test_nothing_is_adopted_where_nothing_was_left(harness: Harness) -> None:
     assert list(await harness.runtime.adopt()) == []

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from ai_proxy.runtimes.base import Instance
 from ai_proxy.services.probe import Finding, Probe
 from tests.fakes.engine import running
 from tests.fakes.upstream import Peer, Upstream, answering
+from tests.transport.pools import silent
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -66,6 +68,17 @@ async def test_nobody_there_is_a_finding(probe: Probe, slots: Question) -> None:
         port = gone.port
     assert await probe.health(at(port), "/health") == Finding(0, "/health can't be reached (ConnectError)")
     assert not await probe.busy(at(port), slots)
+
+
+async def test_l22_who_answers_in_place_of_a_replica_that_has_ended_is_no_sign_of_it_and_told_nothing(
+    probe: Probe,
+) -> None:
+    async with Upstream(silent) as upstream:
+        ended = replace(at(upstream.port), is_alive=lambda: False)
+        found = await probe.health(ended, "/health", {"authorization": "Bearer of the service"})
+        assert found == Finding(0, "/health can't be reached (ConnectError)")
+        await (await upstream.accepted(1)).gone()
+        assert upstream.peers[0].received == b""
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort", b"SSH-2.0-x\r\n\r\n"])

@@ -1,17 +1,18 @@
-"""Making connections: deadlines, cancellation."""
+"""Making connections: deadlines, cancellation, and that they lead to whom they were meant for."""
 
 import asyncio
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from ai_proxy.transport.errors import ConnectFailed, ConnectTimeout, PoolClosed
+from ai_proxy.transport.errors import ConnectFailed, ConnectTimeout, OriginEnded, PoolClosed
 from ai_proxy.transport.limits import Timeouts
 from ai_proxy.transport.origin import Origin
 from ai_proxy.transport.pool import Pool
-
-GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+from tests.fakes.upstream import Upstream, answering
+from tests.transport.pools import CLOSING, GET, OK, ONE, get, pool_of, silent
 
 
 @pytest.fixture
@@ -65,3 +66,35 @@ async def test_a_name_that_does_not_resolve_is_a_failed_connect() -> None:
         await pool.send(Origin("http", "a" * 70, 80), GET, method=b"GET")
     with pytest.raises(ConnectFailed):
         await pool.send(Origin("http", "x", 80, uds="/nowhere/engine.sock"), GET, method=b"GET")
+
+
+@pytest.mark.parametrize("upgrade", [b"", b"websocket"], ids=["request", "upgrade"])
+async def test_l22_who_answers_in_place_of_what_has_ended_is_told_nothing(upgrade: bytes) -> None:
+    async with Upstream(silent) as upstream, pool_of(limits=ONE) as pool:
+        ended = replace(upstream.origin, is_alive=lambda: False)
+        for number in (1, 2):
+            with pytest.raises(OriginEnded):
+                await pool.send(ended, GET, method=b"GET", upgrade=upgrade)
+            await (await upstream.accepted(number)).gone()
+        assert [peer.received for peer in upstream.peers] == [b"", b""]
+
+
+async def test_l22_it_is_asked_of_each_new_connection_and_never_of_one_that_is_used_again() -> None:
+    asked: list[int] = []
+    async with Upstream(answering(CLOSING), answering(OK)) as upstream, pool_of() as pool:
+
+        def is_alive() -> bool:
+            asked.append(len(upstream.peers))
+            return True
+
+        origin = replace(upstream.origin, is_alive=is_alive)
+        for _ in range(5):
+            assert await get(pool, origin) == b"hello"
+        assert len(upstream.peers) == len(asked) == 2
+
+
+async def test_l22_a_connection_made_in_the_former_life_of_an_origin_serves_no_other() -> None:
+    async with Upstream(answering(OK)) as upstream, pool_of() as pool:
+        for _ in range(2):
+            assert await get(pool, replace(upstream.origin, is_alive=lambda: True)) == b"hello"
+        assert len(upstream.peers) == 2

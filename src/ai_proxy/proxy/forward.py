@@ -23,6 +23,7 @@ from ai_proxy.transport.errors import (
     DeadlineExceeded,
     FirstByteTimeout,
     IdleTimeout,
+    OriginEnded,
     PoolClosed,
     PoolTimeout,
     TransportError,
@@ -158,7 +159,8 @@ def as_ours(error: TransportError | ProxyError, request: Request) -> ProxyError:
             why = f"the certificate that service {service!r} shows is not accepted ({error.fault})"
             return UpstreamUnreachable(why, service=service)
         case ConnectFailed() | PoolClosed():
-            return UpstreamUnreachable(f"service {service!r} does not take connections", service=service)
+            why = "has just ended" if isinstance(error, OriginEnded) else "does not take connections"
+            return UpstreamUnreachable(f"service {service!r} {why}", service=service)
         case PoolTimeout():
             return PoolBusy(f"no connection to service {service!r} came free in time", service=service)
         case DeadlineExceeded():

@@ -80,6 +80,7 @@ class Instance:
         scheme: `http` or `https`.
         base_path: Prefix that every request path gets, without a trailing slash; external services only.
         tls: For `https`: whom to believe to be it.
+        is_alive: Tells whether its first process lives; None where that can't be told from here.
     """
 
     id: str
@@ -92,6 +93,7 @@ class Instance:
     scheme: str = "http"
     base_path: str = ""
     tls: Tls | None = field(default=None, repr=False)
+    is_alive: Callable[[], bool] | None = field(default=None, repr=False)
 
     @property
     def key(self) -> str:

@@ -175,7 +175,8 @@ class Scheduler:
         """Take what happened to a replica; `service` is its key."""
         if instance is not None:
             generation = next(self._generations)
-            origin = Origin(instance.scheme, instance.host, instance.port, generation, tls=instance.tls)
+            tls, is_alive = instance.tls, instance.is_alive
+            origin = Origin(instance.scheme, instance.host, instance.port, generation, tls=tls, is_alive=is_alive)
             self._doors[service] = (origin, instance.base_path.encode())
         left = leftovers.held_mb if leftovers is not None else {}
         self._step(do.Reported(service, event, instance, failure, left))

@@ -49,7 +49,7 @@ class Client:
         """
         url, body = url_of(instance, call.path), bytearray()
         said = {**headers, "content-type": "application/json"} if call.body else dict(headers)
-        extensions = {"tls": instance.tls}
+        extensions = {"tls": instance.tls, "is_alive": instance.is_alive}
         try:
             async with self._http.stream(
                 call.method, url, headers=said, content=call.body or None, timeout=timeout_s, extensions=extensions

@@ -81,7 +81,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
         pool: The pool to use; the caller closes it. Without one, the transport owns a pool of its own.
         uds: Path of a Unix socket to which all requests go, whatever their host.
 
-    A request's extension `tls` is its origin's.
+    A request's extensions `tls` and `is_alive` are its origin's.
 
     Example:
         `async with httpx.AsyncClient(transport=PooledTransport()) as client: ...`
@@ -131,7 +131,8 @@ def _origin(request: httpx.Request, uds: str | None) -> Origin:
     default = _DEFAULT_PORTS.get(url.scheme)
     if default is None:
         raise httpx.UnsupportedProtocol(f"{url.scheme!r} is neither http nor https")
-    return Origin(url.scheme, url.host, url.port or default, uds=uds, tls=request.extensions.get("tls"))
+    tls, is_alive = request.extensions.get("tls"), request.extensions.get("is_alive")
+    return Origin(url.scheme, url.host, url.port or default, uds=uds, tls=tls, is_alive=is_alive)
 
 
 def _head(request: httpx.Request) -> bytes:

@@ -2,7 +2,8 @@
 
     TransportError
     ├── ConnectFailed          refused, unreachable, unresolvable, bad TLS
-    │   └── CertificateRejected
+    │   ├── CertificateRejected
+    │   └── OriginEnded
     ├── PoolClosed             the pool was shut, or the origin was dropped while waiting for a turn
     ├── DeadlineExceeded
     │   ├── ConnectTimeout     no connection in time
@@ -39,6 +40,10 @@ class CertificateRejected(ConnectFailed):
     def __init__(self, message: str, fault: CertificateFault) -> None:
         super().__init__(message)
         self.fault = fault
+
+
+class OriginEnded(ConnectFailed):
+    """Something takes connections there, but what the origin stands for has ended. Nothing was sent."""
 
 
 class PoolClosed(TransportError):

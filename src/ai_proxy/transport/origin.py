@@ -3,6 +3,7 @@
 Pure data: no I/O, no event loop; modules that must stay pure may import it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from ssl import SSLContext
 from typing import NamedTuple
@@ -31,6 +32,8 @@ class Origin:
         generation: Counts restarts: a restarted replica never sees a connection of its former life.
         uds: Path of a Unix socket to use in place of host and port.
         tls: For `https`: whom to believe to be it; None leaves that to the pool.
+        is_alive: Tells at once whether what answers there still lives; None where nobody can. Asked of each new
+            connection, never of one that is used again.
 
     Example:
         >>> Origin("http", "127.0.0.1", 8080) == Origin("http", "127.0.0.1", 8080, generation=1)
@@ -45,11 +48,12 @@ class Origin:
     generation: int = 0
     uds: str | None = None
     tls: Tls | None = field(default=None, repr=False)
+    is_alive: Callable[[], bool] | None = field(default=None, repr=False)
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # Every send looks the origin up; hashing six fields each time would cost more than the look-up.
-        key = (self.scheme, self.host, self.port, self.generation, self.uds, self.tls)
+        # Every send looks the origin up; hashing seven fields each time would cost more than the look-up.
+        key = (self.scheme, self.host, self.port, self.generation, self.uds, self.tls, self.is_alive)
         object.__setattr__(self, "_hash", hash(key))
 
     def __hash__(self) -> int:

@@ -15,6 +15,7 @@ from ai_proxy.transport.errors import (
     CertificateRejected,
     ConnectFailed,
     ConnectTimeout,
+    OriginEnded,
     PoolClosed,
     PoolTimeout,
     UpstreamClosed,
@@ -225,6 +226,12 @@ class Pool:
         if lane.closed:
             connection.abort()
             raise PoolClosed(f"{origin} was dropped")
+        # Another program can listen there only once the origin's own listener is closed: by its end, or by itself, for
+        # which its owner answers. So if it lives now, it did when this connection was taken, and took it. An answer
+        # from before the connection would prove nothing, and one that stands can't change hands.
+        if origin.is_alive is not None and not origin.is_alive():
+            connection.abort()
+            raise OriginEnded(f"{origin} has ended")
         return connection
 
     async def _open_socket(self, loop: asyncio.AbstractEventLoop, connection: Connection) -> None:

@@ -1,7 +1,7 @@
-"""By what ids an engine may know the container that this process runs in, if it does.
+"""By what ids an engine may know the container that this process, or another of this host, runs in.
 
-Pure but for one reader of the kernel's files. An id found here is a guess: whether the engine has such a container, and
-whether that is us, is `reach`'s to ask.
+Pure but for one reader of the kernel's files. An id found for ourselves is a guess: whether the engine has such a
+container, and whether that is us, is `reach`'s to ask.
 """
 
 import re
@@ -17,6 +17,11 @@ _HOSTNAME = re.compile(r"[0-9a-f]{12}")
 def own_ids() -> tuple[str, ...]:
     """Look for the ids of the container that this process runs in; none on a host of its own."""
     return ids_in(_read("/proc/self/mountinfo"), _read("/proc/self/cgroup"), socket.gethostname())
+
+
+def is_within(pid: int, container: str) -> bool:
+    """Whether a process of this host runs in a container; a pid alone does not tell on whose host it is one."""
+    return container in ids_in(_read(f"/proc/{pid}/mountinfo"), _read(f"/proc/{pid}/cgroup"), "")
 
 
 def ids_in(mountinfo: str, cgroup: str, hostname: str) -> tuple[str, ...]:

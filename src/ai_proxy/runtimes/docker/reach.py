@@ -8,7 +8,7 @@ A proxy that is itself in a container of the engine shares a network with the ot
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -17,8 +17,10 @@ from ai_proxy.errors import StartFailed
 from ai_proxy.runtimes.base import Instance
 from ai_proxy.runtimes.docker.containers import Containers
 from ai_proxy.runtimes.docker.engine import Engine, EngineRefused
+from ai_proxy.runtimes.docker.own import is_within
 from ai_proxy.runtimes.docker.spec import instance_of
 from ai_proxy.runtimes.docker.state import ContainerState
+from ai_proxy.runtimes.living import Living, living
 
 _DEFAULT_NETWORK = "bridge"
 
@@ -96,7 +98,8 @@ class Standpoint:
         if home and state.address_on(home) is None:
             await self._containers.join(state.id, self._shared(home))
             state = await self._containers.find(state.id) or state
-        return instance_of(state, home)
+        instance = instance_of(state, home)
+        return None if instance is None else replace(instance, is_alive=_first_process(state))
 
     async def _home(self) -> Mapping[str, str]:
         """The networks of the proxy's own container with its addresses; empty where it is in none, or on its host's."""
@@ -143,6 +146,13 @@ class Standpoint:
                 "connect it to one (`docker network connect`), or run it with `--network host`"
             )
         return not (is_here and is_next_to_us)
+
+
+def _first_process(state: ContainerState) -> Living | None:
+    """Tells whether a container's first process lives; None where that is not one of this host's."""
+    # In this order: what is found within is what was found living.
+    found = living(state.pid)
+    return found if is_within(state.pid, state.id) else None
 
 
 def _gateways(network: Mapping[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ class ContainerState:
         id: The engine's id for it.
         name: Its name, without the engine's leading slash.
         labels: Its labels.
+        pid: Of its first process, as its host numbers them; 0 unless it runs.
         status: `created`, `running`, `paused`, `restarting`, `removing`, `exited` or `dead`.
         exit_code: The exit status of its last run.
         oom_killed: The kernel killed its first process for want of memory.
@@ -28,6 +29,7 @@ class ContainerState:
     id: str
     name: str
     labels: Mapping[str, str]
+    pid: int
     status: str
     exit_code: int
     oom_killed: bool
@@ -84,6 +86,7 @@ def read_state(answer: Mapping[str, Any]) -> ContainerState:
         id=answer["Id"],
         name=answer.get("Name", "").removeprefix("/"),
         labels=(answer.get("Config") or {}).get("Labels") or {},
+        pid=state.get("Pid", 0),
         status=state["Status"],
         exit_code=state.get("ExitCode", 0),
         oom_killed=bool(state.get("OOMKilled")),

@@ -23,12 +23,16 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _STRAGGLER_GRACE_S = 2.0
 _KILL_AGAIN_S = 0.05
+_PF_EXITING = 0x4
 
 
 class Stat:
-    """One process in `/proc`: its parent, its session, when it began (clock ticks since boot), and whether it runs."""
+    """One process in `/proc`: its parent, its session, when it began (clock ticks since boot), and whether it runs.
 
-    __slots__ = ("is_running", "parent", "pid", "session", "started")
+    From the first step of its end on it is ending, and runs until everything that it held is given back.
+    """
+
+    __slots__ = ("is_ending", "is_running", "parent", "pid", "session", "started")
 
     def __init__(self, pid: int) -> None:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - pathlib costs 10 ms of start-up
@@ -36,6 +40,7 @@ class Stat:
             fields = file.read().rpartition(b") ")[2].split()
         self.pid = pid
         self.is_running = fields[0] not in b"ZX"
+        self.is_ending = bool(int(fields[6]) & _PF_EXITING) or not self.is_running
         self.parent = int(fields[1])
         self.session = int(fields[3])
         self.started = int(fields[19])

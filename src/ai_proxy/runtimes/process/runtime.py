@@ -18,6 +18,7 @@ from ai_proxy.devices import Placement, Vendor
 from ai_proxy.engines.registry import port_of
 from ai_proxy.errors import StartFailed
 from ai_proxy.runtimes.base import Exit, Instance, InstanceSpec, Progress
+from ai_proxy.runtimes.living import living
 from ai_proxy.runtimes.process.guarded import MARGIN_S, GuardedProcess
 from ai_proxy.runtimes.process.orphans import Record, Records
 from ai_proxy.runtimes.process.ports import free_port, is_free
@@ -178,6 +179,7 @@ class ProcessRuntime:
             placement=spec.placement,
             spec_hash=spec.spec_hash,
             replica=spec.replica,
+            is_alive=living(process.pid),
         )
         self._remember(_Replica(instance, process, config.stop_grace_period))
         if self._is_closed:
