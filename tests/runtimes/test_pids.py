@@ -30,11 +30,14 @@ async def processes(tmp_path: Path) -> AsyncIterator[ProcessRuntime]:
 
 
 async def names(runtime: TellsPids, instance: Instance, count: int) -> list[str]:
-    """What the processes of a replica are called, once there are so many."""
+    """What the processes of a replica are called, once there are so many and none is about to become another."""
     async with asyncio.timeout(GUARD_S):
-        while len(pids := await runtime.pids(instance) or ()) != count:
+        while True:
+            pids = await runtime.pids(instance) or ()
+            found = sorted(Path(f"/proc/{pid}/comm").read_text().strip() for pid in pids)
+            if len(found) == count and found.count("sleep") == FAMILY.count("sleep"):
+                return found
             await asyncio.sleep(0.02)
-    return sorted(Path(f"/proc/{pid}/comm").read_text().strip() for pid in pids)
 
 
 async def test_a_process_is_all_its_descendants(processes: ProcessRuntime) -> None:
