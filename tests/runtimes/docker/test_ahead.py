@@ -144,12 +144,13 @@ async def test_a_start_that_comes_while_it_is_made_has_no_rival(
 ) -> None:
     """It takes what is being created, or creates its own where that has not begun or does not get anywhere."""
     async with docker_relay(Path(docker_engine.host.removeprefix("unix://")), tmp_path / "relay.sock") as relay:
-        deadlines = Deadlines(call_s=5 if heals else 0.3, create_s=GUARD_S if heals else 0.3)
+        deadlines = Deadlines(call_s=GUARD_S, create_s=GUARD_S if heals else 0.3)
         runtime = make_docker_runtime(docker_engine, NAME, docker_host=relay.host, deadlines=deadlines)
         rule = relay.spoil(hangs, Spoil.HANG, times=1)
         held = asyncio.create_task(runtime.create_ahead(tiny_spec()))
         async with asyncio.timeout(GUARD_S):
             await rule.hit.wait()
+            runtime._engine.deadlines = replace(deadlines, create_s=GUARD_S)
             start = asyncio.create_task(runtime.start(tiny_spec(), ignore))
             if heals:
                 await asyncio.sleep(0)
