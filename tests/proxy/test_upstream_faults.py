@@ -164,7 +164,7 @@ async def test_b57_an_upload_that_stops_is_a_408_and_ends_both_connections() -> 
         async with Client.to(served.port) as client:
             answer = await client.ask(UPLOAD + b"5\r\nhello\r\n")
             assert (answer.status, json.loads(answer.body)["error"]["code"]) == (408, "client_too_slow")
-            await upstream.peers[0].gone()
+            await (await upstream.accepted(1)).gone()
         await made.pool.aclose()
 
 

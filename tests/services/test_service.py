@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tests.fakes.clock import pause, virtual_time
 from tests.fakes.engine import argv
 from tests.fakes.probe import FakeProbe
 from tests.fakes.runtime import FakeRuntime
+from tests.runtimes.process.test_process import listening
 from tests.services.hands import PLACE, RecordingOwner, service_of, watched
 
 
@@ -51,15 +53,17 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 @pytest.mark.slow
 async def test_a_replica_is_launched_becomes_ready_and_its_end_is_noticed(bench: Bench) -> None:
-    service = bench.place("--exit-after", "1", "--exit-code", "3", "--say", "out of luck")
+    service = bench.place("--say", "out of luck")
     service.run(Action.LAUNCH, PLACE)
     event, instance, _ = await bench.owner.next_whole()
     assert (event, instance) == (Event.LAUNCHED, service.instance)
+    assert instance is not None
     service.run(Action.PROBE, PLACE)
     assert await bench.owner.next() is Event.HEALTHY
     service.run(Action.WATCH, PLACE)
+    os.kill(int(instance.id), signal.SIGKILL)
     failure = await bench.owner.failure()
-    assert str(failure) == "small exited with code 3 while it was ready"
+    assert str(failure) == "small killed by signal 9 while it was ready"
     assert "out of luck" in failure.log_tail
 
 
@@ -81,7 +85,9 @@ async def test_a_replica_is_loading_until_its_engine_says_otherwise(bench: Bench
 async def test_l06_a_replica_that_is_never_ready_has_its_last_answer_and_its_log_in_the_failure(bench: Bench) -> None:
     service = bench.place("--ready-after", "60", "--say", "loading 7 %", health={"start_timeout_s": 0.6})
     service.run(Action.LAUNCH, PLACE)
-    await bench.owner.next()
+    _, instance, _ = await bench.owner.next_whole()
+    assert instance is not None
+    await listening(bench.runtime, instance)
     service.run(Action.PROBE, PLACE)
     failure = await bench.owner.failure()
     assert "was not ready within 0.6 s (health.start_timeout_s): /health answered 503" in str(failure)

@@ -17,10 +17,12 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0
 
 
 @asynccontextmanager
-async def client_of(*scripts: Script, timeout_s: float = 5) -> AsyncIterator[tuple[httpx.AsyncClient, Upstream]]:
+async def client_of(*scripts: Script, read_s: float = 5) -> AsyncIterator[tuple[httpx.AsyncClient, Upstream]]:
     async with (
         Upstream(*scripts) as upstream,
-        httpx.AsyncClient(transport=PooledTransport(), base_url=upstream.url, timeout=timeout_s) as client,
+        httpx.AsyncClient(
+            transport=PooledTransport(), base_url=upstream.url, timeout=httpx.Timeout(5, read=read_s)
+        ) as client,
     ):
         yield client, upstream
 
@@ -128,17 +130,17 @@ async def stalled(peer: Peer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "expected"),
+    ("script", "expected", "read_s"),
     [
-        (silent, httpx.ReadTimeout),
-        (stalled, httpx.ReadTimeout),
-        (answering_once(OK[:-2]), httpx.RemoteProtocolError),
-        (answering_once(then=Peer.rst), httpx.RemoteProtocolError),
-        (answering_once(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"), httpx.RemoteProtocolError),
+        (silent, httpx.ReadTimeout, 0.05),
+        (stalled, httpx.ReadTimeout, 0.05),
+        (answering_once(OK[:-2]), httpx.RemoteProtocolError, 5),
+        (answering_once(then=Peer.rst), httpx.RemoteProtocolError, 5),
+        (answering_once(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"), httpx.RemoteProtocolError, 5),
     ],
 )
-async def test_errors_are_those_of_httpx(script: Script, expected: type[Exception]) -> None:
-    async with client_of(script, timeout_s=0.05) as (client, _):
+async def test_errors_are_those_of_httpx(script: Script, expected: type[Exception], read_s: float) -> None:
+    async with client_of(script, read_s=read_s) as (client, _):
         with pytest.raises(expected):
             await client.get("/")
 

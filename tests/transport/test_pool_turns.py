@@ -70,7 +70,7 @@ async def test_b55_no_response_in_time_closes_the_connection() -> None:
     async with Upstream(silent) as upstream, pool_of(Timeouts(first_byte_s=0.01)) as pool:
         with pytest.raises(FirstByteTimeout):
             await get(pool, upstream.origin)
-        await upstream.peers[0].gone()
+        await (await upstream.accepted(1)).gone()
 
 
 async def test_a_dropped_origin_has_no_idle_connections_and_its_active_ones_finish() -> None:

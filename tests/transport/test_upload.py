@@ -96,7 +96,7 @@ async def test_a_body_that_does_not_fit_its_length_breaks_the_connection(
     async with Upstream(answering(OK)) as upstream:
         with pytest.raises(WriteError, match=message):
             await post(pool, upstream, Source(piece).pieces())
-        peer = upstream.peers[0]
+        peer = await upstream.accepted(1)
         await peer.gone()
         assert len(peer.received) < len(LENGTH) + 10
 
@@ -106,7 +106,7 @@ async def test_a_source_that_fails_breaks_the_connection_and_its_error_is_raised
     async with Upstream(answering(OK)) as upstream:
         with pytest.raises(ValueError, match="the client is gone"):
             await post(pool, upstream, source.pieces(), CHUNKED)
-        await upstream.peers[0].gone()
+        await (await upstream.accepted(1)).gone()
         assert not upstream.peers[0].received.endswith(b"0\r\n\r\n")
 
 
