@@ -245,8 +245,8 @@ class ProxyProtocol(ClientSocket):
             if not cycle.body_complete:
                 self._drained = 0
                 self._deadline.set(self.limits.linger_s)
-            elif not self._in_head:
-                self._deadline.set(self._rest_s)
+            else:
+                self._deadline.set(self.limits.head_s if self._in_head else self._rest_s)
 
     def leave_http(self) -> RawSocket:
         """Give the socket away; from now on this only keeps it listed, and hears of its end."""
