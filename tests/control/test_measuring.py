@@ -38,13 +38,17 @@ class Hands:
 
 
 class Bench:
-    """Measuring, running, with what it needs around it."""
+    """Measuring, running, with what it needs around it.
 
-    def __init__(self) -> None:
+    Args:
+        stale_after_s: How long the source may be silent; by default longer than a busy machine makes it.
+    """
+
+    def __init__(self, *, stale_after_s: float = GUARD_S) -> None:
         self.gpus = FakeGpus(reading(GPU))
         self.hands: dict[str, Hands] = {}
         self.told: list[Measured] = []
-        self.monitor = Monitor((self.gpus,), every_s=0.005, stale_after_s=0.2)
+        self.monitor = Monitor((self.gpus,), every_s=0.005, stale_after_s=stale_after_s)
         self.measuring = Measuring(
             self.monitor, occupants=lambda: self.hands, tell=self.told.append, ask_deadline_s=0.02
         )
@@ -79,6 +83,14 @@ class Bench:
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
     bench = Bench()
+    yield bench
+    await bench.aclose()
+
+
+@pytest.fixture
+async def impatient() -> AsyncIterator[Bench]:
+    """One that soon takes a source for silent."""
+    bench = Bench(stale_after_s=0.2)
     yield bench
     await bench.aclose()
 
@@ -155,13 +167,13 @@ async def test_a_replica_may_be_a_process_that_is_not_visible_from_here(bench: B
     await bench.sees(Measured({GPU.uuid: 5000}, {}, frozenset({"chat"})))
 
 
-async def test_figures_that_are_too_old_are_told_as_unknown(bench: Bench) -> None:
-    bench.occupy("chat", {41})
-    await bench.sees(Measured({GPU.uuid: 0}, {}, frozenset({"chat"})))
-    bench.gpus.hang()
-    await bench.sees(Measured(unknown=frozenset({"chat"})))
-    assert bench.measuring.picture is None
-    assert repr(bench.measuring) == "<Measuring 1 replicas: nothing known>"
+async def test_figures_that_are_too_old_are_told_as_unknown(impatient: Bench) -> None:
+    impatient.occupy("chat", {41})
+    await impatient.sees(Measured({GPU.uuid: 0}, {}, frozenset({"chat"})))
+    impatient.gpus.hang()
+    await impatient.sees(Measured(unknown=frozenset({"chat"})))
+    assert impatient.measuring.picture is None
+    assert repr(impatient.measuring) == "<Measuring 1 replicas: nothing known>"
 
 
 async def test_l20_a_lost_device_is_told(bench: Bench) -> None:
@@ -214,11 +226,11 @@ async def test_a_look_at_what_is_released_is_never_an_old_one(bench: Bench) -> N
     assert bench.measuring.picture.reading.began_at >= asked_at
 
 
-async def test_where_nothing_can_be_asked_everything_is_released_at_once(bench: Bench) -> None:
-    unknown = bench.occupy("dark", None).instance
+async def test_where_nothing_can_be_asked_everything_is_released_at_once(impatient: Bench) -> None:
+    unknown = impatient.occupy("dark", None).instance
     assert unknown is not None
-    await bench.looks()
-    assert await bench.measuring.released(unknown) == ()
-    bench.gpus.hang()
-    await bench.sees(Measured(unknown=frozenset({"dark"})))
-    assert await bench.measuring.released(unknown) == ()
+    await impatient.looks()
+    assert await impatient.measuring.released(unknown) == ()
+    impatient.gpus.hang()
+    await impatient.sees(Measured(unknown=frozenset({"dark"})))
+    assert await impatient.measuring.released(unknown) == ()

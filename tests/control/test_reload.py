@@ -15,6 +15,7 @@ from ai_proxy.errors import Draining, NoRoom
 from ai_proxy.events import ConfigApplied, ConfigRefused
 from tests.fakes.fleet import Fleet, config_of
 
+GUARD_S = 20
 ONE = "services: {a: {image: x}}"
 
 
@@ -176,12 +177,12 @@ async def test_a_slow_reading_of_the_file_does_not_undo_a_later_one() -> None:
 
         def slow() -> Config:
             read.set()
-            go_on.wait(5)
+            go_on.wait(GUARD_S)
             return config_of("services: {a: {image: old}}")
 
         fleet.load = slow
         first = asyncio.create_task(fleet.plane.reload())
-        await asyncio.to_thread(read.wait, 5)
+        await asyncio.to_thread(read.wait, GUARD_S)
         fleet.load = lambda: config_of("services: {a: {image: newest}}")
         await fleet.plane.reload()
         go_on.set()

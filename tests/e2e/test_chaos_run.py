@@ -259,7 +259,9 @@ def test_every_stream_is_whole_or_visibly_not_and_nothing_is_left_whatever_break
             proxy.post(f"/api/v1/service/{service}/start?wait=true")
         stop_all(proxy)
         until(lambda: descriptors(proxy)["socket"] == 1, "the listener alone")
-        before, idle = descriptors(proxy), work(proxy)
+        before = descriptors(proxy)
+        # A moment's task is no part of what is always there.
+        idle = min((work(proxy) for _ in range(5)), key=lambda seen: seen["tasks"])
         crowd, trouble = Crowd(proxy, relay, away.port), Trouble(proxy, host)
         crowding = threads.submit(crowd.run)
         until(lambda: min(work(proxy)[service] for service in PATHS), lambda: work(proxy))

@@ -112,11 +112,11 @@ FAILURES: dict[str, tuple[Settings, tuple[str, ...]]] = {
     "no-program": (tiny(command=["/no/such/program"]), ("/no/such/program",)),
     "no-network": (tiny(networks=["no-such-network"]), ("networks", "no-such-network")),
     "never-ready": (
-        tiny(health={"path": "/nothing", "start_timeout_s": 0.7}),
+        tiny(health={"path": "/nothing", "start_timeout_s": 4}),
         ("health.start_timeout_s", "/nothing answered 404"),
     ),
     "never-listens": (
-        shell("echo loading; sleep 60", health={"path": "/health", "start_timeout_s": 0.7}),
+        shell("echo loading; sleep 60", health={"path": "/health", "start_timeout_s": 4}),
         ("health.start_timeout_s", "loading"),
     ),
 }
@@ -129,8 +129,8 @@ async def test_says_why_a_container_can_not_be_started_and_leaves_none(
     proxy = serve_docker({"services": {name: settings for name, (settings, _) in FAILURES.items()}})
     wrong: dict[str, object] = {}
     async with asking(proxy) as client:
-        for name, (_, words) in FAILURES.items():
-            answer = await client.get(f"/{name}/health")
+        answers = await asyncio.gather(*(client.get(f"/{name}/health") for name in FAILURES))
+        for (name, (_, words)), answer in zip(FAILURES.items(), answers, strict=True):
             error = error_of(answer)
             said = error["message"] + "\n".join(error.get("log_tail", ()))
             if (answer.status_code, error["code"], error["service"]) != (503, "start_failed", name):

@@ -47,8 +47,9 @@ async def test_what_engines_and_others_hold_is_told_apart_and_what_has_ended_hol
         assert (shown["foreign_mb"], shown["foreign"]) == (500, [])
 
         show(file, me, {"GPU-a": 2000})
-        shown = await device(client, foreign=[{"pid": me, "process": name, "used_mb": 2000}])
-        assert (shown["used_mb"], shown["foreign_mb"]) == (7500, 2500)
+        # The processes are read after the sums: for one reading, the two may not agree.
+        mine = {"pid": me, "process": name, "used_mb": 2000}
+        await device(client, used_mb=7500, foreign_mb=2500, foreign=[mine])
         assert proxy.metric('ai_proxy_device_foreign_bytes{device="gpu0"}') == 2500 * MIB
         assert proxy.metric('ai_proxy_device_used_bytes{device="gpu0"}') == 7500 * MIB
 

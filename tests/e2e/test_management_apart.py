@@ -61,7 +61,7 @@ def test_each_listener_has_its_own_plane_and_both_tell_that_they_live(serve: Ser
         status, said = ask(apart + path)
         assert status == 404
         assert "this listener serves management alone" in json.loads(said)["error"]["message"]
-    assert "Whoever reaches http://0.0.0.0:" in proxy.log
+    until(lambda: "Whoever reaches http://0.0.0.0:" in proxy.log, lambda: proxy.log)
 
     settings = {"server": {"host": "0.0.0.0"}, "management": {"port": 9}, "services": {"small": process()}}
     proxy.configure(settings)
@@ -92,5 +92,6 @@ def test_from_elsewhere_only_a_management_key_manages(serve: Serve, tmp_path: Pa
     assert unnamed.err == f"the proxy at {far} asks for a management key: set AI_PROXY_KEY to one\n"
     refused = run(tmp_path, "ps", AI_PROXY_URL=far, AI_PROXY_KEY="sk-aip-wrong")
     assert refused.err == f"the key in AI_PROXY_KEY does not open management at {far}\n"
-    assert f"POST /api/v1/service/small/stop → 200, by key ops ({HASH[:8]}) from {host}" in proxy.log
+    told = f"POST /api/v1/service/small/stop → 200, by key ops ({HASH[:8]}) from {host}"
+    until(lambda: told in proxy.log, lambda: proxy.log)
     assert OPS not in proxy.log

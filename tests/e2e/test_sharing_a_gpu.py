@@ -245,17 +245,25 @@ def check_waits(told: Sequence[Told], events: Sequence[Event]) -> None:
 
 
 def check_evictions(events: Sequence[Event]) -> int:
-    """Whoever was evicted left for a service that was waited for and could not have had the room otherwise."""
-    waits = answered(events).values()
-    evicted = [event for event in events if event.get("eviction") in {"room", "claim"}]
-    for event in evicted:
-        beneficiary, at = event["for_service"], event["at"]
+    """Whoever was evicted left for a service that was waited for and could not have had the room otherwise.
+
+    Who waited then is told by the order of the events: their times are read at different moments of one decision.
+    """
+    waiting, evicted = dict[str, str](), list[Event]()
+    for event in events:
+        if event["type"] == "request_waits":
+            waiting[event["request"]] = event["service"]
+        elif event["type"] == "request_answered":
+            del waiting[event["request"]]
+        if event.get("eviction") not in {"room", "claim"}:
+            continue
+        evicted.append(event)
+        beneficiary = event["for_service"]
         assert beneficiary in event["reason"] or event["reason"] == "drained", event
         # The small one fits beside either: it never had to leave, and nobody had to leave for it.
         assert {event["service"], beneficiary} == {"large", "medium"}, event
         assert event["eviction"] == "claim" or beneficiary == "medium", "only a claim makes a higher priority leave"
-        waiting = [wait for wait in waits if wait["service"] == beneficiary]
-        assert any(wait["at"] - wait["waited_s"] <= at <= wait["at"] for wait in waiting), event
+        assert beneficiary in waiting.values(), event
     return len(evicted)
 
 

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow
 FAILURES = 6  # after so many in a row it rests for a quarter of a minute at least
 NEVER_READY = ("--ready-after", "3600")
 SOON = {"start_timeout_s": 1.5}
+NOT_SO_SOON = {"start_timeout_s": 4}  # it has something to say before
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +35,8 @@ CASES: dict[str, tuple[Settings, tuple[str, ...]]] = {
     "no-command": ({"command": "/no/such/program --port {port}"}, ("/no/such/program",)),
     "no-directory": (process(working_dir="/no/such/directory"), ("/no/such/directory", "working_dir")),
     "never-ready": (
-        process(*NEVER_READY, "--say", "loading", health=SOON),
-        ("health.start_timeout_s", "503", "Loading model", "loading"),
+        process(*NEVER_READY, health=NOT_SO_SOON),
+        ("health.start_timeout_s", "Loading model", '"GET /health HTTP/1.1" 503'),
     ),
     "silent": (process("--hang", health=SOON), ("health.start_timeout_s", "/health")),
 }
@@ -77,8 +78,7 @@ async def test_l05_says_why_to_whoever_asks_and_to_the_next_at_once(
 
 async def test_nothing_is_left_of_what_failed(proxy: Proxy) -> None:
     async with asking(proxy) as client:
-        for service in CASES:
-            await chat(client, service)
+        await asyncio.gather(*(chat(client, service) for service in CASES))
     until(lambda: not proxy.processes(), proxy.processes)
 
 

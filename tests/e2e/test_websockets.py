@@ -9,7 +9,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Close
 
 from tests.e2e.conftest import Serve
-from tests.e2e.harness import Proxy, Settings
+from tests.e2e.harness import GUARD_S, Proxy, Settings
 from tests.fakes import socket_engine
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,7 @@ def talking(**keys: object) -> Settings:
 
 
 def connecting(proxy: Proxy, path: str) -> connect:
-    return connect(f"ws://127.0.0.1:{proxy.port}{path}", proxy=None, ping_interval=None)
+    return connect(f"ws://127.0.0.1:{proxy.port}{path}", proxy=None, ping_interval=None, open_timeout=GUARD_S)
 
 
 async def end_of(socket: ClientConnection) -> Close | None:

@@ -38,7 +38,7 @@ from tests.fakes.gpus import FakeGpus
 from tests.fakes.listening import stop_listening
 from tests.fakes.runtime import FakeRuntime
 
-GUARD_S = 5
+GUARD_S = 20
 
 
 def config_of(text: str) -> Config:

@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from ai_proxy.config.models import ServiceConfig
 from ai_proxy.runtimes.base import Exit, Instance, InstanceSpec, Progress
 
+GUARD_S = 20
+
 
 @dataclass(slots=True)
 class _Orders:
@@ -151,7 +153,7 @@ class FakeRuntime:
 
     async def until(self, entry: str, count: int = 1) -> None:
         """Wait until the journal holds an entry so many times."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(GUARD_S):
             while self.journal.count(entry) < count:
                 self._wrote.clear()
                 await self._wrote.wait()
