@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 import trustme
 
+from ai_proxy.config.tls import ServerTls
+from ai_proxy.proxy.listener_tls import ListenerTls
+
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC)
 
 
@@ -50,3 +53,9 @@ class Authority:
         if shown is not None:
             context.load_cert_chain(*shown)
         return context
+
+
+def tls_of(authority: Authority, client_ca: Path | None = None) -> ListenerTls:
+    """A listener's TLS that an authority vouches for; `client_ca` says whose clients it lets in."""
+    cert, key = map(str, authority.issue())
+    return ListenerTls(ServerTls(cert=cert, key=key, client_ca=str(client_ca) if client_ca else None))

@@ -4,47 +4,23 @@ import asyncio
 import os
 import socket
 import ssl
-from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
 
-from ai_proxy.config.tls import ServerTls
 from ai_proxy.metrics import Ending
 from ai_proxy.proxy.frames import close_frame
 from ai_proxy.proxy.limits import ConnectionLimits
-from ai_proxy.proxy.listener_tls import ListenerTls
 from ai_proxy.transport.origin import Origin, Tls
 from ai_proxy.transport.tls import hold_little
-from tests.fakes.certificates import Authority
-from tests.fakes.upstream import Peer, Upstream, answering
+from tests.fakes.upstream import Peer, Upstream
 from tests.proxy.plane import EVENTS, OK, ended, event, get, plane
 from tests.proxy.serving import GET, Client, connections, echo, serving, until
-from tests.proxy.sockets import AGREED, MASKED_HELLO, NORMAL, echoing, take, upgraded
+from tests.proxy.sockets import AGREED, ASK, MASKED_HELLO, NORMAL, UPGRADE, echoing, message, take, upgraded
 
 MIB = 1024 * 1024
 LEAVING = ["close", "reset", "without a word"]
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture
-def shown(authority: Authority) -> ssl.SSLContext:
-    return tls_of(authority).context
-
-
-@pytest.fixture
-def believed(authority: Authority) -> ssl.SSLContext:
-    return authority.believer()
-
-
-def tls_of(authority: Authority, client_ca: Path | None = None) -> ListenerTls:
-    cert, key = map(str, authority.issue())
-    return ListenerTls(ServerTls(cert=cert, key=key, client_ca=str(client_ca) if client_ca else None))
 
 
 def leave(client: Client, how: str) -> None:
@@ -313,6 +289,51 @@ async def test_b63_a_client_that_leaves_an_upgraded_connection_takes_the_engines
         await ended(proxy, Ending.CLIENT_GONE)
 
 
+@pytest.mark.parametrize("how", LEAVING)
+async def test_a_client_that_leaves_while_its_upgrade_waits_is_forgotten(
+    how: str, shown: ssl.SSLContext, believed: ssl.SSLContext
+) -> None:
+    async with (
+        Upstream() as upstream,
+        plane(upstream, shown) as proxy,
+        Client.to(proxy.port, tls=believed) as client,
+    ):
+        await client.send(get("/cold/ws", *UPGRADE) + MASKED_HELLO)
+        await until(lambda: proxy.gate.waiting)
+        leave(client, how)
+        await until(lambda: proxy.gate.left)
+        await ended(proxy, Ending.CLIENT_GONE)
+
+
+async def test_b63_what_a_client_says_before_its_upgrade_is_made_is_bounded_and_all_passed_on(
+    shown: ssl.SSLContext, believed: ssl.SSLContext
+) -> None:
+    go, said = asyncio.Event(), message(2 * MIB, masked=True)
+
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await go.wait()
+        await peer.send(AGREED)
+        await peer.read_until(said)
+        await peer.send(NORMAL)
+        await peer.wait_eof()
+
+    async with (
+        Upstream(script) as upstream,
+        plane(upstream, shown) as proxy,
+        Client.to(proxy.port, tls=believed) as client,
+    ):
+        await client.send(ASK + MASKED_HELLO)
+        client.writer.write(said)
+        (connection,) = await connections(proxy.serving.state)
+        await until(lambda: connection.flow.read_paused)
+        assert len(connection._early or b"") < MIB
+        go.set()
+        assert (await client.head())[0] == 101
+        assert await take(client, len(NORMAL)) == NORMAL
+        assert upstream.peers[0].received.endswith(MASKED_HELLO + said)
+
+
 async def test_an_upgraded_engine_may_be_reached_by_tls_too(shown: ssl.SSLContext, believed: ssl.SSLContext) -> None:
     async def say_and_close(peer: Peer) -> None:
         await peer.read_request()
@@ -324,77 +345,3 @@ async def test_an_upgraded_engine_may_be_reached_by_tls_too(shown: ssl.SSLContex
         async with Client.to(proxy.port) as client:
             await upgraded(client)
             assert await client.rest() == bytes(MIB) + NORMAL
-
-
-async def test_a_certificate_that_is_not_accepted_is_told_without_an_address(shown: ssl.SSLContext) -> None:
-    async with (
-        Upstream(answering(OK), tls=shown) as upstream,
-        plane(upstream) as proxy,
-        Client.to(proxy.port) as client,
-    ):
-        answer = await client.ask(get("/files/a"))
-
-    assert answer.status == 502
-    assert b'"code":"upstream_unreachable"' in answer.body
-    assert b"the certificate that service 'files' shows is not accepted (certificate_not_trusted)" in answer.body
-    assert b"127.0.0.1" not in answer.body
-
-
-async def test_who_may_connect_is_decided_by_a_certificate(authority: Authority, tmp_path: Path) -> None:
-    clients = Authority(tmp_path, "clients")
-    known, unknown = clients.issue("app", name="app"), authority.issue("app", name="app")
-    context = tls_of(authority, clients.file).context
-    async with serving(echo, tls=context) as server:
-        for shown in (None, unknown):
-            with pytest.raises((OSError, asyncio.IncompleteReadError)):
-                async with Client.to(server.port, tls=authority.believer(shown)) as client:
-                    await client.ask(GET)
-        async with Client.to(server.port, tls=authority.believer(known)) as client:
-            assert (await client.ask(GET)).status == 200
-
-
-async def test_who_speaks_no_tls_is_let_go_and_disturbs_nobody(shown: ssl.SSLContext, believed: ssl.SSLContext) -> None:
-    async with serving(echo, tls=shown) as server:
-        async with Client.to(server.port) as client:
-            await client.send(GET)
-            with pytest.raises((OSError, asyncio.IncompleteReadError)):
-                await client.head()
-        async with Client.to(server.port, tls=believed) as client:
-            assert (await client.ask(GET)).status == 200
-
-
-async def test_a_renewed_certificate_is_shown_to_who_comes_next_and_a_broken_one_to_nobody(tmp_path: Path) -> None:
-    first, second = Authority(tmp_path, "listener"), None
-    tls = tls_of(first)
-    async with serving(echo, tls=tls.context) as server, Client.to(server.port, tls=first.believer()) as stays:
-        assert (await stays.ask(GET)).status == 200
-        second = Authority(tmp_path, "listener")
-        pair = second.issue()
-        await tls.renew()
-        for broken in (b"", b"no certificate"):
-            pair.cert.write_bytes(broken)
-            await tls.renew()
-
-        async with Client.to(server.port, tls=second.believer()) as client:
-            assert (await client.ask(GET)).status == 200
-        with pytest.raises(ssl.SSLCertVerificationError):
-            async with Client.to(server.port, tls=Authority(tmp_path).believer()):
-                pass
-        assert (await stays.ask(GET)).status == 200
-
-
-async def test_a_client_of_an_authority_that_is_no_longer_believed_stays_out(
-    authority: Authority, tmp_path: Path
-) -> None:
-    former = Authority(tmp_path, "clients")
-    known = authority.believer(former.issue("app", name="app"))
-    tls = tls_of(authority, former.file)
-    async with serving(echo, tls=tls.context) as server:
-        async with Client.to(server.port, tls=known) as client:
-            assert (await client.ask(GET)).status == 200
-        Authority(tmp_path, "clients")
-        await tls.renew()
-
-        with pytest.raises((OSError, asyncio.IncompleteReadError)):
-            async with Client.to(server.port, tls=known) as client:
-                await client.ask(GET)

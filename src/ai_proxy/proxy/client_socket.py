@@ -5,6 +5,7 @@ The lower half of `protocol.py`, which knows what is said on it. Here nothing is
 
 import asyncio
 import fcntl
+import secrets
 import socket
 import struct
 import sys
@@ -12,12 +13,15 @@ import termios
 from math import inf
 from typing import Any, ClassVar, Self, cast, override
 
+from loguru import logger
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from ai_proxy.errors import ProxyError
 from ai_proxy.proxy.hangups import Hangups
 from ai_proxy.proxy.limits import ConnectionLimits
+from ai_proxy.proxy.replies import refusal
 from ai_proxy.transport.deadline import Deadline
 from ai_proxy.transport.tls import hold_little
 
@@ -128,6 +132,15 @@ class ClientSocket(HttpToolsProtocol):
             # TLS waits for the client to close as well, and throws away what still comes.
             self.transport.close()
         self._await_end()
+
+    def _hang_up_with(self, error: ProxyError) -> None:
+        """Say why, and send no more."""
+        request_id = secrets.token_hex(8)
+        client = ":".join(map(str, self.client)) if self.client else "a client"
+        # No app sees it, so nobody else accounts for it.
+        logger.bind(request_id=request_id).info("{} refused with {}: {}", client, error.status, error.message)
+        self.transport.write(refusal(error, request_id))
+        self._hang_up()
 
     def _close(self) -> None:
         """Close after what is still to be sent was taken; asked for it again, don't wait for longer."""

@@ -6,14 +6,12 @@ lost client in the same step. It knows HTTP/1.1 and ASGI, and nothing of service
 """
 
 import asyncio
-import secrets
 from collections import deque
 from collections.abc import Callable
 from typing import Any, override
 from urllib.parse import unquote
 
 import httptools
-from loguru import logger
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
@@ -28,7 +26,6 @@ from ai_proxy.errors import (
 from ai_proxy.proxy.client_socket import ClientSocket
 from ai_proxy.proxy.cycle import Cycle
 from ai_proxy.proxy.head import check_head, head_without_upgrade, may_upgrade, split_target, with_host
-from ai_proxy.proxy.replies import refusal
 from ai_proxy.transport.upgrade import RawSocket
 
 type Loop = asyncio.AbstractEventLoop
@@ -76,6 +73,8 @@ class ProxyProtocol(ClientSocket):
     def data_received(self, data: bytes) -> None:
         while data and not self._deaf:
             data = self._feed(data)
+        if data and self._early is not None:
+            self._keep_early(data)
 
     def _feed(self, data: bytes) -> bytes:
         """Have the parser read; what it has left because of an upgrade that is not made is to be read next."""
@@ -92,8 +91,8 @@ class ProxyProtocol(ClientSocket):
             else:
                 # Whether that is still HTTP depends on the answer.
                 self._deaf = True
-                self._early = early
-                self.pause_body()
+                self._early = b""
+                self._keep_early(early)
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
             if not isinstance(cause, ProxyError):
@@ -239,7 +238,7 @@ class ProxyProtocol(ClientSocket):
         elif self._waiting:
             self._begin(self._waiting.popleft())
         elif self._refused is not None:
-            self._write_refusal(self._refused)
+            self._hang_up_with(self._refused)
         else:
             self.resume_body()
             if not cycle.body_complete:
@@ -254,6 +253,7 @@ class ProxyProtocol(ClientSocket):
         self._is_raw = True
         self._deadline.cancel()
         self._stall.cancel()
+        self.pause_body()
         self._hangups.forget(self._fd)
         early, self._early = self._early or b"", None
         return RawSocket(self.transport, early, self.pause_body, self.resume_body)
@@ -261,6 +261,12 @@ class ProxyProtocol(ClientSocket):
     def on_shutdown(self, callback: Callable[[], None]) -> None:
         """Call this while the server ends, in place of what ends a connection that carries HTTP."""
         self._shut_down = callback
+
+    def _keep_early(self, data: bytes) -> None:
+        """Keep what comes before an upgrade is made; over TLS only who is read can say that it leaves."""
+        self._early = (self._early or b"") + data
+        if self.transport.can_write_eof() or len(self._early) > self.limits.buffer_bytes:
+            self.pause_body()
 
     # Requests that can be answered
 
@@ -329,17 +335,9 @@ class ProxyProtocol(ClientSocket):
             else:
                 reading.fail_body(error)
         elif self._cycle is None or self._cycle.response_complete:
-            self._write_refusal(error)
+            self._hang_up_with(error)
         else:
             self._refused = error
-
-    def _write_refusal(self, error: ProxyError) -> None:
-        request_id = secrets.token_hex(8)
-        client = ":".join(map(str, self.client)) if self.client else "a client"
-        # No app sees it, so nobody else accounts for it.
-        logger.bind(request_id=request_id).info("{} refused with {}: {}", client, error.status, error.message)
-        self.transport.write(refusal(error, request_id))
-        self._hang_up()
 
     # Ends
 

@@ -107,6 +107,7 @@ class Search:
         self._left.reverse()
         self._ways = [sorted(range(len(value)), key=value.__getitem__) for value in values]
         self._shares = {index: self._share(items[index]) for index in self._order}
+        self._offers = [self._offers_of(resource) for resource in range(len(short))]
         self._excluded: dict[int, int] | None = None
         self._relaxed: list[list[_Relaxed] | None] = [None] * len(self._order)
 
@@ -211,21 +212,26 @@ class Search:
             relaxed = self._relaxed[place] = [self._relax(place, resource) for resource in range(len(short))]
         return sum([line.cost(missing) for line, missing in zip(relaxed, short, strict=True) if missing > 0])
 
-    def _relax(self, place: int, resource: int) -> "_Relaxed":
-        pieces = []
+    def _offers_of(self, resource: int) -> list[tuple[float, int, int]]:
+        """At which price at least, how much at most, by whom a resource is given; the cheapest first."""
+        offers = []
         cap = self._caps[resource]
         # What becomes short only on the way is borne by none: the whole cost is shared out among the others.
         is_borne = self._short[resource] > 0
-        for index in self._order[place:]:
+        for index in self._order:
             most, least = 0, inf
             for way in self._items[index].ways:
                 given = min(way.gives[resource], cap)
                 if given > 0:
                     most, least = max(most, given), min(least, way.cost / given)
             if most:
-                pieces.append((least * self._shares[index] if is_borne else 0.0, most))
-        pieces.sort()
-        return _Relaxed(pieces)
+                offers.append((least * self._shares[index] if is_borne else 0.0, most, 1 << index))
+        offers.sort()
+        return offers
+
+    def _relax(self, place: int, resource: int) -> "_Relaxed":
+        left = self._left[place]
+        return _Relaxed([(price, most) for price, most, bit in self._offers[resource] if left & bit])
 
 
 class _Relaxed:

@@ -6,6 +6,7 @@ the time is told and never runs backwards. It knows nothing of devices, replicas
 """
 
 from math import inf
+from typing import Protocol
 
 import msgspec
 
@@ -20,6 +21,9 @@ ABSENCE_S = 60.0
 _AGAIN_S, _AGAIN_SHARE = 1.0, 0.02
 """A regret stands for this long, or for this share of the time since the last use: it changes as that time grows."""
 
+_MANY = 100
+"""The share grows with the services beyond so many: a plan for a thousand has no time to weigh each of them anew."""
+
 TOGETHER_S = 1.0
 """Uses closer together than this are one: those that come while nobody is there come in crowds."""
 
@@ -30,11 +34,40 @@ _LEAST = 0.05
 """But nobody's regret falls below this part of what it would be otherwise, so that the order stays."""
 
 
+class Estimator(Protocol):
+    """What it costs to have a service leave: a memory of when each was used.
+
+    Attributes:
+        told: Regrets that were told, by service: until when each stands, and what it is.
+    """
+
+    told: dict[str, tuple[float, float]]
+
+    def configure(self, service: str, /, *, reload_s: float, size_mb: float, weight: float) -> None:
+        """Take what a service takes to load and what room it holds."""
+        ...
+
+    def used(self, service: str, now: float, /) -> None:
+        """A service was needed, by a request that came a while after the one before."""
+        ...
+
+    def forget(self, service: str, /) -> None:
+        """A service is no more."""
+        ...
+
+    def regret(self, service: str, now: float, /) -> float:
+        """The weighed seconds that are expected to be lost if a service leaves now."""
+        ...
+
+
 class Estimates:
     """What each service would be missed for.
 
     Args:
         memory_mb: The room that the services share; 0 as long as it is not known.
+
+    Attributes:
+        told: As of every `Estimator`.
     """
 
     def __init__(self, memory_mb: float = 0.0) -> None:
@@ -53,8 +86,7 @@ class Estimates:
             "recency": self._by_recency,
         }
         self._contest = Contest(self._experts)
-        # Regrets that were told, and until when they stand
-        self._told: dict[str, tuple[float, float]] = {}
+        self.told: dict[str, tuple[float, float]] = {}
 
     def __repr__(self) -> str:
         return f"<Estimates of {len(self._last_used)} services: {self._contest!r}, {self._rhythm!r}>"
@@ -76,9 +108,9 @@ class Estimates:
         self._rhythm.used(service, now, pulled)
         self._last_used[service] = now
         if self._contest.leader != leader:
-            self._told.clear()
+            self.told.clear()
         for changed in (service, *self._successors.linked(service)):
-            self._told.pop(changed, None)
+            self.told.pop(changed, None)
 
     def regret(self, service: str, now: float) -> float:
         """Seconds of waiting, times weight, that a minute without the service is expected to cost.
@@ -87,7 +119,7 @@ class Estimates:
             service: Who might leave.
             now: The time; not before the last use.
         """
-        known = self._told.get(service)
+        known = self.told.get(service)
         if known is not None and now < known[0]:
             return known[1]
         cost = self._costs.get(service, _UNKNOWN)
@@ -96,8 +128,9 @@ class Estimates:
         regret = max(worth - margin, worth * _LEAST) * cost.size_mb * ABSENCE_S
         stands_s = _AGAIN_S
         if not self._successors.pulls(service, now):
-            stands_s = max(_AGAIN_S, _AGAIN_SHARE * (now - self._last_used.get(service, now)))
-        self._told[service] = (now + stands_s, regret)
+            share = _AGAIN_SHARE * max(1.0, len(self._costs) / _MANY)
+            stands_s = max(_AGAIN_S, share * (now - self._last_used.get(service, now)))
+        self.told[service] = (now + stands_s, regret)
         return regret
 
     def configure(self, service: str, *, reload_s: float, size_mb: float, weight: float = 1.0) -> None:
@@ -115,7 +148,7 @@ class Estimates:
         if known is not None and known.size_mb != cost.size_mb:
             self._contest.forget(service)
         self._sum_up(known, cost)
-        self._told.pop(service, None)
+        self.told.pop(service, None)
 
     def forget(self, service: str) -> None:
         """Drop all that is known of a service.
@@ -128,7 +161,7 @@ class Estimates:
         self._rhythm.forget(service)
         self._successors.forget(service)
         self._contest.forget(service)
-        self._told.pop(service, None)
+        self.told.pop(service, None)
 
     def dump(self) -> object:
         """All that was learned, fit for JSON."""
@@ -150,7 +183,7 @@ class Estimates:
         self._successors.load(told.links)
         self._contest.load(told.saved, told.squares, now)
         self._last_used = {service: now - pace.age_s for service, pace in told.rhythm.paces.items()}
-        self._told.clear()
+        self.told.clear()
 
     def _sum_up(self, less: Cost | None, more: Cost | None) -> None:
         for cost, sign in ((less, -1.0), (more, 1.0)):

@@ -119,11 +119,12 @@ class Leavers:
 
     def for_room(self, uuids: Iterable[str], shared: Iterable[str]) -> list[Leaver]:
         """All who matter for room on these devices and of these shared resources, with all that leave with them."""
-        holders = [holder for uuid in uuids for holder in self._on(uuid)]
+        holders = [holder for uuid in uuids for holder in self.on(uuid)]
         holders += [leaver.holder for name in shared for leaver in self.having(name)]
         return self._with_company([*holders, *self.must])
 
-    def _on(self, uuid: str) -> list[str]:
+    def on(self, uuid: str) -> list[str]:
+        """Candidates that hold some of a device."""
         return [holder for holder in self._ledger.holders_on(uuid) if holder in self.candidates]
 
     def _with_company(self, holders: Iterable[str]) -> list[Leaver]:

@@ -14,6 +14,7 @@ from ai_proxy.scheduler.state import Replica, SchedulerState
 from ai_proxy.services.machine import State
 
 _NOTHING = Placement()
+_NEVER = (-math.inf, 0.0)
 
 PROMISED = " (waiting)"
 """What follows the key of a replica in the name under which room is promised to it."""
@@ -152,6 +153,12 @@ class _View:
     @property
     def idle(self) -> bool:
         """Neither at work itself, nor needed by one that requires it and works or waits, nor come too recently."""
+        replica, state = self._replica, self._state
+        live = replica.live
+        if live is None or live.open:
+            return False
+        if replica.state is State.READY and not (state.dependents or state.settings.min_residency_s):
+            return not live.busy and live.last_used <= live.rested_at  # all there is to it for most, in one call
         return self.is_free and self.rests_until <= self.now
 
     @property
@@ -205,8 +212,11 @@ class _View:
     def floor(self) -> float:
         replica = self._replica
         service = replica.service
-        if not service.spec.naps:
-            return self._regret()
+        spec = service.spec
+        if len(service.replicas) == 1 and not spec.naps:
+            # Asked of everybody: what was told already takes a look into a table.
+            until, regret = self._state.estimates.told.get(spec.id, _NEVER)
+            return regret if self.now < until else self._regret()
         return self._regret() * min([1.0, *[_wake_share(replica, nap.level) for nap in service.spec.naps]])
 
     def _regret(self) -> float:

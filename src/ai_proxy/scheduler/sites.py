@@ -112,7 +112,10 @@ class Sites:
             return None
         if self._unshared:
             return min([candidates[holder].floor for holder in having]) + EACH
-        return min([(candidates[holder].floor + EACH) * self._share(holder) for holder in having])
+        if self._leavers.must:
+            return min([(candidates[holder].floor + EACH) * self._share(holder) for holder in having])
+        spread = self._ledger.spread
+        return min([(candidates[holder].floor + EACH) / spread(holder) for holder in having])
 
     def _site(self, uuid: str, short: int) -> Site | None:
         """A device on which so much is missing; None if it can't be had."""

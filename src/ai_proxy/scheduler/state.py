@@ -9,13 +9,12 @@ import math
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from ai_proxy.devices import Placement
 from ai_proxy.errors import CannotServe
 from ai_proxy.runtimes.base import Instance
 from ai_proxy.scheduler.asks import View
-from ai_proxy.scheduler.estimates import Estimates
+from ai_proxy.scheduler.estimates import Estimates, Estimator
 from ai_proxy.scheduler.figures import Figures
 from ai_proxy.scheduler.ledger import Ledger
 from ai_proxy.scheduler.lines import Lines, Waiter
@@ -273,26 +272,6 @@ _NEARNESS = (
     State.READY, State.LOADING, State.STARTING, State.QUEUED, State.SLEEPING, State.DRAINING, State.STOPPING,
     State.FAILED, State.STOPPED,
 )  # fmt: skip
-
-
-class Estimator(Protocol):
-    """What it costs to have a service leave: a memory of when each was used."""
-
-    def configure(self, service: str, /, *, reload_s: float, size_mb: float, weight: float) -> None:
-        """Take what a service takes to load and what room it holds."""
-        ...
-
-    def used(self, service: str, now: float, /) -> None:
-        """A service was needed, by a request that came a while after the one before."""
-        ...
-
-    def forget(self, service: str, /) -> None:
-        """A service is no more."""
-        ...
-
-    def regret(self, service: str, now: float, /) -> float:
-        """The weighed seconds that are expected to be lost if a service leaves now."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,14 +195,15 @@ class _Room:
         shared = leavers.shared_at_stake(short)
         found = list(leavers.for_room(short, shared))
         bits = {leaver.holder: 1 << index for index, leaver in enumerate(found)}
+        there = [(uuid, leavers.on(uuid)) for uuid in short]
         items = []
         for holder, rungs, along in found:
             ways = []
             for rung in rungs:
-                frees = [leavers.frees(holder, rung, uuid) for uuid in short]
+                frees = [leavers.frees(holder, rung, uuid) if holder in who else 0 for uuid, who in there]
                 frees += [leavers.frees_shared(holder, rung, name) for name in shared]
                 ways.append(Way(rung.regret + EACH, tuple(frees)))
-            items.append(Item(tuple(ways), sum(bits[other] for other in along), holder in leavers.must))
+            items.append(Item(tuple(ways), sum([bits[other] for other in along]), holder in leavers.must))
         missing = [*short.values(), *(leavers.shared[name] for name in shared)]
         search = Search(items, missing, bound=self._best, nodes=max(0, self._sites.nodes))
         cover = search.run()

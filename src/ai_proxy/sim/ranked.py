@@ -18,9 +18,13 @@ class Ranked:
     Args:
         policy: Is asked for the value of each service.
         services: All there are.
+
+    Attributes:
+        told: Nothing: a rank stands for no longer than the moment.
     """
 
     def __init__(self, policy: Policy, services: Iterable[str]) -> None:
+        self.told: dict[str, tuple[float, float]] = {}
         self._policy = policy
         self._services = tuple(services)
         self._ranks: dict[str, int] = {}
