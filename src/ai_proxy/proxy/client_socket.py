@@ -22,7 +22,7 @@ from ai_proxy.errors import ProxyError
 from ai_proxy.proxy.hangups import Hangups
 from ai_proxy.proxy.limits import ConnectionLimits
 from ai_proxy.proxy.replies import refusal
-from ai_proxy.transport.deadline import Deadline
+from ai_proxy.transport.deadline import RESOLUTION_S, Deadline
 from ai_proxy.transport.tls import hold_little
 
 
@@ -156,7 +156,8 @@ class ClientSocket(HttpToolsProtocol):
 
     def _late(self) -> None:
         # A TLS transport does not count what it has encrypted; the kernel knows whether all was taken.
-        if self.transport.is_closing() and self.loop.time() < self._cut_at and unsent_bytes(self._fd):
+        is_early = self.loop.time() + RESOLUTION_S < self._cut_at
+        if is_early and self.transport.is_closing() and unsent_bytes(self._fd):
             self._deadline.set(self.limits.linger_s)
         else:
             self._expired()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from math import inf
 
 # uvloop rounds timers to milliseconds, so one may fire this much too early.
-_RESOLUTION_S = 0.001
+RESOLUTION_S = 0.001
 
 
 class Deadline:
@@ -51,7 +51,7 @@ class Deadline:
     def _fire(self) -> None:
         self._timer = None
         self._timer_at = inf
-        if self._due > self._loop.time() + _RESOLUTION_S:
+        if self._due > self._loop.time() + RESOLUTION_S:
             if self._due != inf:
                 self._arm(self._due)
             return
