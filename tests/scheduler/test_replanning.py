@@ -1,6 +1,9 @@
 """Who is planned for anew, and when: not without cause, and no more of them in one step than requests can wait for."""
 
+import pytest
+
 from ai_proxy.scheduler import messages as do
+from ai_proxy.scheduler import place
 from ai_proxy.scheduler.place import LOOKS, PAUSE_S
 from ai_proxy.scheduler.spec import Nap
 from ai_proxy.services.machine import State
@@ -8,6 +11,12 @@ from tests.scheduler.fleets import gpus
 from tests.scheduler.world import World, one_gpu, ready, spec
 
 CROWD = 60
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One plan takes all looks of a step, as at some hundreds of holders."""
+    monkeypatch.setattr(place, "LOOKS", 300)
 
 
 def planned(world: World) -> set[str]:
@@ -77,3 +86,45 @@ def test_of_many_that_wait_a_few_are_planned_for_in_one_step_and_the_others_soon
     world.advance(1)
     assert planned(world) == set(names)
     assert world.state.next_timer > world.now + PAUSE_S
+
+
+@pytest.mark.usefixtures("narrow")
+def test_where_a_plan_takes_all_looks_of_a_step_a_claim_has_one_of_its_own() -> None:
+    world = ready(one_gpu("a", "b", "c"), "a")
+    world.ask("a")
+    world.arrive("b")
+    world.now += world.state.settings.claim_after_s
+    world.arrive("c")
+    assert world.at("a") is State.READY
+    assert world.state.next_timer <= world.now
+    world.take(do.Tick())
+    assert world.at("a") is State.DRAINING
+    world.close()
+    world.run_all()
+    assert world.at("b") is State.READY
+
+
+@pytest.mark.usefixtures("narrow")
+def test_room_that_comes_before_the_step_of_a_claim_is_taken_and_nobody_drained() -> None:
+    world = ready(World(gpus(10_000, 10_000), [spec(name) for name in "abc"]), "a", "b")
+    for name in "ab":
+        world.ask(name)
+    world.arrive("c")
+    world.now += world.state.settings.claim_after_s
+    world.take(do.Tick())
+    world.take(do.StopAsked("b", "an operator stops it"))
+    world.close(1)
+    world.run_all()
+    assert (world.at("a"), world.at("c")) == (State.READY, State.READY)
+
+
+@pytest.mark.usefixtures("narrow")
+def test_nobody_is_drained_for_a_client_that_left_before_the_step_of_its_claim() -> None:
+    world = ready(one_gpu("a", "b"), "a")
+    world.ask("a")
+    number = world.arrive("b")
+    world.now += world.state.settings.claim_after_s
+    world.take(do.Tick())
+    world.leave(number)
+    world.take(do.Tick())
+    assert world.at("a") is State.READY

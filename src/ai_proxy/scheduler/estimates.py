@@ -22,7 +22,8 @@ _AGAIN_S, _AGAIN_SHARE = 1.0, 0.02
 """A regret stands for this long, or for this share of the time since the last use: it changes as that time grows."""
 
 _MANY = 100
-"""The share grows with the services beyond so many: a plan for a thousand has no time to weigh each of them anew."""
+"""Beyond so many services both grow with them, and whoever proves right does not have all regrets told anew at once: a
+plan for a thousand has no time to weigh each of them. What a use changes is told anew in any case."""
 
 TOGETHER_S = 1.0
 """Uses closer together than this are one: those that come while nobody is there come in crowds."""
@@ -107,7 +108,7 @@ class Estimates:
         self._successors.used(service, now, own)
         self._rhythm.used(service, now, pulled)
         self._last_used[service] = now
-        if self._contest.leader != leader:
+        if self._contest.leader != leader and len(self._costs) <= _MANY:
             self.told.clear()
         for changed in (service, *self._successors.linked(service)):
             self.told.pop(changed, None)
@@ -128,9 +129,8 @@ class Estimates:
         regret = max(worth - margin, worth * _LEAST) * cost.size_mb * ABSENCE_S
         stands_s = _AGAIN_S
         if not self._successors.pulls(service, now):
-            share = _AGAIN_SHARE * max(1.0, len(self._costs) / _MANY)
-            stands_s = max(_AGAIN_S, share * (now - self._last_used.get(service, now)))
-        self.told[service] = (now + stands_s, regret)
+            stands_s = max(_AGAIN_S, _AGAIN_SHARE * (now - self._last_used.get(service, now)))
+        self.told[service] = (now + stands_s * max(1.0, len(self._costs) / _MANY), regret)
         return regret
 
     def configure(self, service: str, *, reload_s: float, size_mb: float, weight: float = 1.0) -> None:

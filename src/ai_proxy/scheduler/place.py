@@ -17,7 +17,7 @@ from ai_proxy.scheduler import messages as do
 from ai_proxy.scheduler.asks import Ask
 from ai_proxy.scheduler.figures import with_learned
 from ai_proxy.scheduler.ledger import Demand, Ledger
-from ai_proxy.scheduler.needs import awaited_since, dependents_of, requirements_of
+from ai_proxy.scheduler.needs import dependents_of, requirements_of
 from ai_proxy.scheduler.planner import Evict, Plan, Refuse, Start, Wait, plan
 from ai_proxy.scheduler.residents import PROMISED, Residents
 from ai_proxy.scheduler.state import Outlook, Replica, SchedulerState, ServiceState
@@ -75,7 +75,7 @@ def place(turn: Turn, interested: Iterable[ServiceState]) -> None:
 
 def _outlook(turn: Turn, replica: Replica, room: Placement | None) -> Outlook | None:
     """What holds for a replica until something changes, or its wait becomes a claim, or a resident may leave."""
-    if not replica.waits_for_room:
+    if replica.claims or not replica.waits_for_room:
         return None
     return Outlook(turn.state.version, room, min(turn.claim_at(replica.service), turn.resting_until))
 
@@ -133,8 +133,17 @@ def _place(turn: Turn, replica: Replica) -> Placement | None:
         return None
     if replica.state is not State.SLEEPING:
         residents = Residents(turn.state, turn.now)
-        return _carry_out(turn, replica, ask, residents, plan(ask, turn.state.ledger, residents))
+        return _carry_out(turn, replica, ask, residents, _verdict(turn, replica, ask, residents))
     return _wake(turn, replica, ask)
+
+
+def _verdict(turn: Turn, replica: Replica, ask: Ask, residents: Residents) -> Plan:
+    """What the planner says; for one that was left to claim it was asked in the step before."""
+    ledger = turn.state.ledger
+    if replica.claims and _staying(ledger, residents).fit(ask.demand, ask.lost) is None:
+        return Wait(replica.service.verdict)
+    replica.claims = False
+    return plan(ask, ledger, residents)
 
 
 def _wake(turn: Turn, replica: Replica, ask: Ask) -> Placement | None:
@@ -245,10 +254,29 @@ def _wait(turn: Turn, replica: Replica, ask: Ask, residents: Residents) -> Place
     turn.resting_until = resting_until = residents.resting_until
     if resting_until < math.inf:
         turn.state.arm(resting_until, replica.service.id)
-    rest = turn.state.ledger.without([holder for holder, resident in residents.items() if resident.leaving])
-    if turn.now >= replica.service.interest_since + turn.state.settings.claim_after_s:
-        return _claim(turn, replica, ask, rest, residents)
-    return rest.fit(ask.demand)
+    state = turn.state
+    rest = _staying(state.ledger, residents)
+    is_due = turn.now >= replica.service.interest_since + state.settings.claim_after_s
+    if is_due and not replica.claims and _is_too_much(replica, ask, state.ledger):
+        replica.claims = True
+        state.arm(turn.now, replica.service.id)
+        return rest.fit(ask.demand)
+    replica.claims = False
+    return _claim(turn, replica, ask, rest, residents) if is_due else rest.fit(ask.demand)
+
+
+def _is_too_much(replica: Replica, ask: Ask, ledger: Ledger) -> bool:
+    """A claim takes as many looks as a plan, and the two may be too much for one step.
+
+    Who sleeps, or may not run beside others, does both at once all the same: such a plan is more than where it fits.
+    """
+    is_plain = replica.state is State.QUEUED and not ask.conflicts
+    return is_plain and 2 * (_PLAN + ledger.holders) > LOOKS
+
+
+def _staying(ledger: Ledger, residents: Residents) -> Ledger:
+    """The ledger without those that leave anyway."""
+    return ledger.without([holder for holder, resident in residents.items() if resident.leaving])
 
 
 def _claim(turn: Turn, replica: Replica, ask: Ask, rest: Ledger, residents: Residents) -> Placement | None:
@@ -267,12 +295,12 @@ def _claim(turn: Turn, replica: Replica, ask: Ask, rest: Ledger, residents: Resi
         The room that it will have once they have left, now or later; None if nobody's leaving would do.
     """
     since, state = replica.service.interest_since, turn.state
+    older = [it for name in state.interested if (it := state.services[name]).interest_since <= since]
+    spared = {name for it in older for name in (it.id, *requirements_of(state, it))}
     younger = [
         holder
         for holder, resident in residents.items()
-        if holder in state.replicas
-        and not (resident.leaving or resident.pinned)
-        and awaited_since(state, state.replicas[holder].service) > since
+        if holder in rest and holder in state.replicas and resident.service not in spared and not resident.pinned
     ]
     choice = least_regret(ask, rest, residents, younger)
     if choice is None:

@@ -49,11 +49,14 @@ class Residents(Mapping[str, Resident]):
     def items(self) -> ItemsView[str, Resident]:
         """All of them, looked at once."""
         if not self._is_complete:
-            replicas, view = self._state.replicas, self._view
-            self._views = {
-                holder: self._promised(holder) if (replica := replicas.get(holder)) is None else view(replica)
-                for holder in self
-            }
+            replicas, now, views = self._state.replicas, self._now, self._views
+            for holder in self:
+                replica = replicas.get(holder)
+                if replica is None or (view := replica.view) is None:
+                    views[holder] = self[holder]
+                else:
+                    view.now = now
+                    views[holder] = view
             self._is_complete = True
         return self._views.items()
 
@@ -191,7 +194,9 @@ class _View:
     @property
     def pinned(self) -> bool:
         spec, state = self._replica.service.spec, self._state
-        return bool(spec.pinned or spec.min_replicas or state.dependents) and is_pinned(state, self._replica)
+        if not (spec.pinned or spec.min_replicas or state.dependents):
+            return False
+        return is_pinned(state, self._replica)
 
     @property
     def along(self) -> tuple[str, ...]:

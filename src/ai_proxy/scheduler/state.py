@@ -113,6 +113,7 @@ class Replica:
         spare: It is started only where there is room, not for somebody who waits.
         prepared: Its start was prepared while it waits for room.
         prepared_for: The room for which it was.
+        claims: It was planned for in vain, and drains what is in its way in the next step.
         waking: Somebody waits for it to wake up.
         outlook: What the planner last said, while it waits for room.
         view: How the planner sees it, once it has looked.
@@ -133,6 +134,7 @@ class Replica:
     spare: bool = False
     prepared: bool = False
     prepared_for: Placement | None = None
+    claims: bool = False
     waking: bool = False
     outlook: Outlook | None = None
     view: View | None = None

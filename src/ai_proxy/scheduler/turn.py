@@ -106,6 +106,7 @@ class Turn:
                     self.rearm_idle(required)
         replica.waking = replica.waking and replica.state is State.SLEEPING
         replica.prepared = replica.prepared and replica.state is State.QUEUED
+        replica.claims = replica.claims and replica.state is State.QUEUED
         replica.spare = replica.spare and replica.state in {State.QUEUED, State.STARTING, State.LOADING}
         if State.READY in {previous, replica.state}:
             self.list_ready(replica.service)
