@@ -123,8 +123,11 @@ class Search:
         """The part of an item's cost that each missing resource which it gives may be held to bear."""
         given = 0
         for resource, missing in enumerate(self._short):
-            if missing > 0 and max([way.gives[resource] for way in item.ways]) > 0:
-                given += 1
+            if missing > 0:
+                for way in item.ways:
+                    if way.gives[resource] > 0:
+                        given += 1
+                        break
         return 1 / given if given else 0.0
 
     def _likeliest(self, order: list[int]) -> list[int]:

@@ -290,7 +290,7 @@ class Ledger:
             return None
         if not demand.gpus:
             return Placement(memory_mb=demand.memory_mb, custom=demand.custom)
-        if demand.gpus == 1 and not demand.pins:
+        if not demand.pins and (demand.gpus == 1 or self._are_alike):
             return self._fit_on(self._books.values(), demand, avoid)
         found = [self._fit_on([self._books[d.uuid] for d in some], demand, avoid) for some in self.alike(demand)]
         # Like the devices of one make: the tightest, or the roomiest if they are taken as a whole.
@@ -311,6 +311,11 @@ class Ledger:
         devices = tuple(b.device for b in chosen)
         vram_mb = max(d.vram_mb for d in devices) if demand.vram_mb is None else demand.vram_mb
         return Placement(devices, vram_mb, demand.memory_mb, demand.custom)
+
+    @property
+    def _are_alike(self) -> bool:
+        """All devices may be combined."""
+        return len(self._makes) == 1 and len(self._makes[0]) == len(self.devices)
 
     def _has_shared(self, demand: Demand) -> bool:
         """What devices share is there: host memory, and what the config names."""
