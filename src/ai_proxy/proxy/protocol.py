@@ -234,7 +234,8 @@ class ProxyProtocol(ClientSocket):
         if cycle is None or self.transport.is_closing():
             return
         if not cycle.keep_alive:
-            self._close() if cycle.body_complete and self._early is None else self._hang_up()
+            early, self._early = self._early, None  # what still comes is for nobody
+            self._close() if cycle.body_complete and early is None else self._hang_up()
         elif self._waiting:
             self._begin(self._waiting.popleft())
         elif self._refused is not None:
