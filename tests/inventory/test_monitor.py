@@ -1,6 +1,7 @@
 """The monitor over a programmable source, and over NVML's real bindings in a process of its own."""
 
 import asyncio
+import signal
 import threading
 from collections.abc import AsyncIterator
 from itertools import pairwise
@@ -237,3 +238,21 @@ async def test_a_game_comes_and_goes_a_gpu_is_lost_and_comes_back_and_a_driver_h
         await comes([[], [], ["NVIDIA's driver can't be asked for GPUs: Unknown Error"]])
         nvml.show(BIG.format(500, ""), SMALL)
         await comes(quiet)
+
+
+async def test_a_signal_that_keeps_the_thread_beyond_its_time_does_not_end_the_readings(gpus: FakeGpus) -> None:
+    monitor = Monitor((gpus,), every_s=0.02)
+    monitor.start()
+    former = signal.signal(signal.SIGUSR1, lambda *_: None)
+    try:
+        await following(monitor)
+        (thread,) = (it for it in threading.enumerate() if it.name == "inventory")
+        signal.pthread_kill(thread.ident or 0, signal.SIGUSR1)
+        sum(range(3_000_000))  # for as long as this call lasts, no other thread can go on
+        before = gpus.reads
+        async with asyncio.timeout(GUARD_S):
+            while gpus.reads < before + 2:
+                await asyncio.sleep(0.01)
+    finally:
+        signal.signal(signal.SIGUSR1, former)
+        await monitor.aclose()

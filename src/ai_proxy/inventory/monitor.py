@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue
 
 from loguru import logger
 
@@ -54,7 +54,8 @@ class Monitor:
         # The thread's: what was read at first and at any time, by UUID; and what it is told: read at once, or end.
         self._first: dict[str, Device] | None = None
         self._seen: dict[str, Device] = {}
-        self._orders: SimpleQueue[bool] = SimpleQueue()
+        # No SimpleQueue: its `get` waits for ever if a signal comes and its timeout is over before it can go on.
+        self._orders: Queue[bool] = Queue()
         # The loop's, from `start` on
         self.latest: Reading | None = None
         """None before the first reading and while nothing has been heard for too long."""
