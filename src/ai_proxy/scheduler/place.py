@@ -140,7 +140,7 @@ def _place(turn: Turn, replica: Replica) -> Placement | None:
 def _verdict(turn: Turn, replica: Replica, ask: Ask, residents: Residents) -> Plan:
     """What the planner says; for one that was left to claim it was asked in the step before."""
     ledger = turn.state.ledger
-    if replica.claims and _staying(ledger, residents).fit(ask.demand, ask.lost) is None:
+    if replica.claims and ledger.without(residents.leaving).fit(ask.demand, ask.lost) is None:
         return Wait(replica.service.verdict)
     replica.claims = False
     return plan(ask, ledger, residents)
@@ -247,15 +247,13 @@ def _refuse(turn: Turn, replica: Replica, reason: str) -> None:
 
 def _wait(turn: Turn, replica: Replica, ask: Ask, residents: Residents) -> Placement | None:
     """Nothing idle is enough: have engines asked, look again when somebody may leave, claim when it is time."""
-    for live in turn.state.ready.values():
-        for each in live.peers or (live,):
-            if not each.open:
-                turn.doubt(each)
+    state = turn.state
+    if not replica.claims:
+        _doubt_all(turn)
     turn.resting_until = resting_until = residents.resting_until
     if resting_until < math.inf:
-        turn.state.arm(resting_until, replica.service.id)
-    state = turn.state
-    rest = _staying(state.ledger, residents)
+        state.arm(resting_until, replica.service.id)
+    rest = state.ledger.without(residents.leaving)
     is_due = turn.now >= replica.service.interest_since + state.settings.claim_after_s
     if is_due and not replica.claims and _is_too_much(replica, ask, state.ledger):
         replica.claims = True
@@ -265,6 +263,14 @@ def _wait(turn: Turn, replica: Replica, ask: Ask, residents: Residents) -> Place
     return _claim(turn, replica, ask, rest, residents) if is_due else rest.fit(ask.demand)
 
 
+def _doubt_all(turn: Turn) -> None:
+    """Ask the engines of which only their own word keeps them from making room."""
+    for live in turn.state.ready.values():
+        for each in live.peers or (live,):
+            if not each.open:
+                turn.doubt(each)
+
+
 def _is_too_much(replica: Replica, ask: Ask, ledger: Ledger) -> bool:
     """A claim takes as many looks as a plan, and the two may be too much for one step.
 
@@ -272,11 +278,6 @@ def _is_too_much(replica: Replica, ask: Ask, ledger: Ledger) -> bool:
     """
     is_plain = replica.state is State.QUEUED and not ask.conflicts
     return is_plain and 2 * (_PLAN + ledger.holders) > LOOKS
-
-
-def _staying(ledger: Ledger, residents: Residents) -> Ledger:
-    """The ledger without those that leave anyway."""
-    return ledger.without([holder for holder, resident in residents.items() if resident.leaving])
 
 
 def _claim(turn: Turn, replica: Replica, ask: Ask, rest: Ledger, residents: Residents) -> Placement | None:

@@ -34,6 +34,7 @@ class Residents(Mapping[str, Resident]):
         self._now = now
         self._views: dict[str, Resident] = {}
         self._is_complete = False
+        self._leaving: list[str] | None = None
 
     def __repr__(self) -> str:
         return f"<Residents {len(self)} at {self._now:.3f}>"
@@ -65,6 +66,13 @@ class Residents(Mapping[str, Resident]):
 
     def __len__(self) -> int:
         return self._state.ledger.holders
+
+    @property
+    def leaving(self) -> list[str]:
+        """Who is on its way out already; found once."""
+        if self._leaving is None:
+            self._leaving = [holder for holder, resident in self.items() if resident.leaving]
+        return self._leaving
 
     @property
     def resting_until(self) -> float:
