@@ -4,6 +4,7 @@ import pytest
 
 from ai_proxy.scheduler import messages as do
 from ai_proxy.scheduler import place
+from ai_proxy.scheduler.messages import Eviction
 from ai_proxy.scheduler.place import LOOKS, PAUSE_S
 from ai_proxy.scheduler.spec import Nap
 from ai_proxy.services.machine import State
@@ -128,3 +129,18 @@ def test_nobody_is_drained_for_a_client_that_left_before_the_step_of_its_claim()
     world.leave(number)
     world.take(do.Tick())
     assert world.at("a") is State.READY
+
+
+@pytest.mark.usefixtures("narrow")
+def test_a_claim_that_is_over_before_its_step_is_planned_for_anew() -> None:
+    world = ready(one_gpu("a", "b"), "a")
+    world.ask("a")
+    number = world.arrive("b")
+    world.now += 1
+    world.arrive("b")
+    world.now += world.state.settings.claim_after_s - 1
+    world.take(do.Tick())
+    (_, live) = world.open.pop()
+    live.open, live.last_used = 0, world.now  # what the core has not heard of yet
+    world.leave(number)
+    assert world.moves[-1].eviction is Eviction.ROOM

@@ -112,9 +112,14 @@ def _turn_of(turn: Turn, replica: Replica) -> tuple[int, float, int, float]:
     since = service.interest_since
     if replica.spare or since == math.inf:
         return (2, 0.0, -service.priority, replica.number)
-    if turn.now >= since + turn.state.settings.claim_after_s:
+    if _is_due(turn, service):
         return (0, since, 0, 0)
     return (1, -service.priority, 0, since)
+
+
+def _is_due(turn: Turn, service: ServiceState) -> bool:
+    """Somebody has waited for it for long enough to drain others."""
+    return turn.now >= service.interest_since + turn.state.settings.claim_after_s
 
 
 def _place(turn: Turn, replica: Replica) -> Placement | None:
@@ -140,6 +145,7 @@ def _place(turn: Turn, replica: Replica) -> Placement | None:
 def _verdict(turn: Turn, replica: Replica, ask: Ask, residents: Residents) -> Plan:
     """What the planner says; for one that was left to claim it was asked in the step before."""
     ledger = turn.state.ledger
+    replica.claims = replica.claims and _is_due(turn, replica.service)
     if replica.claims and ledger.without(residents.leaving).fit(ask.demand, ask.lost) is None:
         return Wait(replica.service.verdict)
     replica.claims = False
@@ -254,7 +260,7 @@ def _wait(turn: Turn, replica: Replica, ask: Ask, residents: Residents) -> Place
     if resting_until < math.inf:
         state.arm(resting_until, replica.service.id)
     rest = state.ledger.without(residents.leaving)
-    is_due = turn.now >= replica.service.interest_since + state.settings.claim_after_s
+    is_due = _is_due(turn, replica.service)
     if is_due and not replica.claims and _is_too_much(replica, ask, state.ledger):
         replica.claims = True
         state.arm(turn.now, replica.service.id)
