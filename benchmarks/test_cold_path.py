@@ -16,6 +16,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 from tests.scheduler.fleets import gpus
 
+from ai_proxy.config.sharing import SchedulingConfig
 from ai_proxy.runtimes.base import Instance
 from ai_proxy.scheduler import core
 from ai_proxy.scheduler import messages as do
@@ -24,6 +25,7 @@ from ai_proxy.scheduler.lines import Waiter
 from ai_proxy.scheduler.place import PAUSE_S
 from ai_proxy.scheduler.spec import ServiceSpec
 from ai_proxy.scheduler.state import SchedulerState
+from ai_proxy.scheduler.terms import settings_of
 from ai_proxy.services.machine import Action, Event
 
 GRANTS = 1500
@@ -40,7 +42,7 @@ class Storm:
     """Services that are asked for at random, three of which fit on a device; what is started is ready at once."""
 
     def __init__(self, services: int, devices: int) -> None:
-        self.state = SchedulerState(Ledger(gpus(*[24_000] * devices), 0))
+        self.state = SchedulerState(Ledger(gpus(*[24_000] * devices), 0), settings_of(SchedulingConfig()))
         self.names = [f"s{number}" for number in range(services)]
         self.odds = list(accumulate(1 / (rank + 1) ** 0.6 for rank in range(services)))
         self.draws = random.Random(1)  # which service comes next guards nothing
@@ -82,8 +84,8 @@ class Storm:
 
     def _settle(self, events: list[do.Event]) -> None:
         ahead = deque(events)
-        while ahead or self.state.next_timer <= self.now + PAUSE_S:
-            self.now = max(self.now, self.state.next_timer) if not ahead else self.now
+        while ahead or self.state.timers.nearest <= self.now + PAUSE_S:
+            self.now = max(self.now, self.state.timers.nearest) if not ahead else self.now
             event = ahead.popleft() if ahead else do.Tick()
             began = time.thread_time()
             actions = core.step(self.state, self.now, event)

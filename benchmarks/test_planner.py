@@ -14,7 +14,7 @@ from itertools import cycle
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
-from tests.scheduler.fleets import Occupant, gpus
+from tests.scheduler.fleets import Occupant, Occupants, gpus
 
 from ai_proxy.devices import Placement
 from ai_proxy.scheduler.ledger import Demand, Ledger
@@ -34,14 +34,14 @@ class Fleet:
     """A ledger, and who is in it."""
 
     ledger: Ledger
-    residents: dict[str, Occupant]
+    residents: Occupants
 
 
 def full(services: int, devices: int, seed: int) -> Fleet:
     """As many of the services as fit."""
     chance = random.Random(seed)
     ledger = Ledger(gpus(*[GPU_MB] * devices), HOST_MB, headroom_mb=512)
-    residents = {}
+    residents = Occupants()
     for number in range(services):
         size_mb = chance.choice((4_000, 5_000, 6_000, 8_000, 12_000))
         placement = ledger.fit(Demand(2 if devices > 1 and chance.random() < 0.1 else 1, (), size_mb))
@@ -122,5 +122,6 @@ def test_victims_on_four_gpus(benchmark: BenchmarkFixture, services: int, device
 def test_all_are_busy(benchmark: BenchmarkFixture, services: int, devices: int) -> None:
     crowd = fleets(services, devices)
     for fleet in crowd:
-        fleet.residents = {holder: replace(resident, idle=False) for holder, resident in fleet.residents.items()}
+        busy = {holder: replace(resident, idle=False) for holder, resident in fleet.residents.items()}
+        fleet.residents = Occupants(busy)
     measure(benchmark, crowd, Ask("new", Demand(1, (), 12_000)), Wait)

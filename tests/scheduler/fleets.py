@@ -1,13 +1,14 @@
 """Random fleets: devices, demands, and who holds what, for the property tests of this package."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from hypothesis import strategies as st
 
 from ai_proxy.devices import Device, Placement, Vendor
 from ai_proxy.scheduler.ledger import Demand, Ledger
-from ai_proxy.scheduler.planner import Ask, Rung
+from ai_proxy.scheduler.planner import Ask, Fleet, Rung
 
 SIZES_MB = (8_000, 12_000, 24_000)
 DEMANDS_MB = (1_000, 4_000, 7_000, 12_000, 20_000)
@@ -55,11 +56,32 @@ class Occupant:
     rungs: Sequence[Rung] = (Rung(0, Placement(), 1.0),)
     along: tuple[str, ...] = ()
     service: str = ""
-    floor: float = field(init=False)
+    floor: float = math.inf
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "service", self.service or self.holder)
-        object.__setattr__(self, "floor", min(rung.regret for rung in self.rungs))
+        object.__setattr__(self, "floor", min(self.floor, *(rung.regret for rung in self.rungs)))
+
+
+class Occupants(dict[str, Occupant], Fleet):
+    """A fleet as plain data."""
+
+    @property
+    def leaving(self) -> list[str]:
+        return [holder for holder, each in self.items() if each.leaving]
+
+    @property
+    def pinned(self) -> list[str]:
+        return [holder for holder, each in self.items() if each.pinned and not each.leaving]
+
+    @property
+    def idle(self) -> dict[str, int]:
+        return {
+            holder: each.priority for holder, each in self.items() if each.idle and not each.pinned and not each.leaving
+        }
+
+    def floors(self, holders: Iterable[str]) -> dict[str, float]:
+        return {holder: self[holder].floor for holder in holders}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +89,7 @@ class Crowd:
     """A ledger with residents in it."""
 
     ledger: Ledger
-    residents: dict[str, Occupant]
+    residents: Occupants
 
     def holders(self, *, leaving: bool) -> list[str]:
         return [holder for holder, resident in self.residents.items() if resident.leaving is leaving]
@@ -96,7 +118,7 @@ def rungs(draw: st.DrawFn, placement: Placement) -> tuple[Rung, ...]:
 def crowds(draw: st.DrawFn, *, most: int = 7) -> Crowd:
     """Residents that were placed one by one wherever they fitted; then others may have taken some of the devices."""
     ledger = Ledger(draw(devices()), HOST_MB, headroom_mb=draw(st.sampled_from((0, 512))), capacities=TOKENS)
-    residents: dict[str, Occupant] = {}
+    residents = Occupants()
     for index in range(draw(st.integers(0, most))):
         placement = ledger.fit(draw(demands(custom=True)))
         if placement is None:

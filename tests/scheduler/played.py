@@ -70,7 +70,7 @@ class Played(World):
         for request in requests:
             self._at(self.now + request.at, partial(self._come, request))
         while self._agenda or self.waiting:
-            timer, entry = self.state.next_timer, self._agenda[0][0] if self._agenda else math.inf
+            timer, entry = self.state.timers.nearest, self._agenda[0][0] if self._agenda else math.inf
             self.advance(max(min(timer, entry) - self.now, 0.0))
             if entry <= timer:
                 heapq.heappop(self._agenda)[2]()

@@ -167,7 +167,7 @@ def test_short_waits_leave_no_timers_behind() -> None:
         world.arrive("a", max_wait_s=0.01)
         world.advance(0.02)
         world.close()
-    assert len(world.state._timers) < 100
+    assert len(world.state.timers) < 100
 
 
 # Idle

@@ -114,4 +114,4 @@ def test_an_event_that_can_not_be_is_refused_and_changes_nothing(state: State, e
 
 
 def test_nothing_is_asked_of_time_where_nothing_waits() -> None:
-    assert World(gpus(10_000), [spec("a", demand=Demand())]).state.next_timer == math.inf
+    assert World(gpus(10_000), [spec("a", demand=Demand())]).state.timers.nearest == math.inf

@@ -21,7 +21,7 @@ from ai_proxy.scheduler.planner import (
     plan,
     vacated,
 )
-from tests.scheduler.fleets import Crowd, Occupant, asks, crowds, gpus
+from tests.scheduler.fleets import Crowd, Occupant, Occupants, asks, crowds, gpus
 
 TWO = gpus(24_000, 24_000)
 
@@ -34,7 +34,7 @@ def there(*occupants: Occupant, memory_mb: int = 0, capacities: dict[str, int] |
     ledger = Ledger(TWO, memory_mb, capacities=capacities)
     for occupant in occupants:
         ledger.reserve(occupant.holder, occupant.placement)
-    return Crowd(ledger, {occupant.holder: occupant for occupant in occupants})
+    return Crowd(ledger, Occupants({occupant.holder: occupant for occupant in occupants}))
 
 
 def missed(regret: float) -> tuple[Rung, ...]:
@@ -167,7 +167,7 @@ def test_a_gpu_to_itself_is_had_whatever_others_use_of_it() -> None:
     crowd = there()
     crowd.ledger.measure("GPU-0", 20_000)
     crowd.ledger.measure("GPU-1", 1_000)
-    assert plan(Ask("new", one(None)), crowd.ledger, {}) == Start(on(1), "a GPU to itself fits on GPU 1")
+    assert plan(Ask("new", one(None)), crowd.ledger, crowd.residents) == Start(on(1), "a GPU to itself fits on GPU 1")
 
 
 def test_room_is_made_where_nothing_loads_if_it_can_be() -> None:
@@ -189,7 +189,7 @@ def test_nobody_leaves_and_nothing_waits_for_a_device_that_is_lost() -> None:
 def test_room_on_several_gpus_is_made_on_one_make_however_cheap_a_mix_would_be() -> None:
     kinds = [Device(f"{n}", f"GPU-{n}", 8_000, vendor=Vendor.AMD if n < 2 else Vendor.NVIDIA) for n in range(4)]
     ledger = Ledger(kinds, 0)
-    residents = {}
+    residents = Occupants()
     for name, device, regret in zip("abcd", kinds, (9.0, 1.0, 6.0, 2.0), strict=True):
         residents[name] = Occupant(name, Placement((device,), 8_000), rungs=missed(regret))
         ledger.reserve(name, residents[name].placement)

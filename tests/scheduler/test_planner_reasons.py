@@ -5,7 +5,7 @@ import pytest
 from ai_proxy.devices import Device, Placement, Vendor
 from ai_proxy.scheduler.ledger import Demand, Ledger
 from ai_proxy.scheduler.planner import Ask, Evict, Plan, Refuse, Rung, Start, Wait, plan
-from tests.scheduler.fleets import Occupant, gpus
+from tests.scheduler.fleets import Occupant, Occupants, gpus
 
 TWO = gpus(24_000, 12_000)
 NINE = Demand(1, (), 9_000)
@@ -18,7 +18,8 @@ def planned(
     ledger = ledger or Ledger(TWO, 8_000, headroom_mb=500, capacities={"tokens": 1})
     for occupant in occupants:
         ledger.reserve(occupant.holder, occupant.placement)
-    return plan(Ask("new", demand, loading=loading), ledger, {occupant.holder: occupant for occupant in occupants})
+    fleet = Occupants({occupant.holder: occupant for occupant in occupants})
+    return plan(Ask("new", demand, loading=loading), ledger, fleet)
 
 
 def on(*places: int, mb: int) -> Placement:

@@ -81,12 +81,12 @@ def test_of_many_that_wait_a_few_are_planned_for_in_one_step_and_the_others_soon
     world.take(do.Configured(spec("idle")))
     first = planned(world)
     assert 0 < len(first) <= LOOKS // 100
-    world.now = world.state.next_timer
+    world.now = world.state.timers.nearest
     world.take(do.Tick())
     assert first < planned(world)
     world.advance(1)
     assert planned(world) == set(names)
-    assert world.state.next_timer > world.now + PAUSE_S
+    assert world.state.timers.nearest > world.now + PAUSE_S
 
 
 @pytest.mark.usefixtures("narrow")
@@ -97,7 +97,7 @@ def test_where_a_plan_takes_all_looks_of_a_step_a_claim_has_one_of_its_own() -> 
     world.now += world.state.settings.claim_after_s
     world.arrive("c")
     assert world.at("a") is State.READY
-    assert world.state.next_timer <= world.now
+    assert world.state.timers.nearest <= world.now
     world.take(do.Tick())
     assert world.at("a") is State.DRAINING
     world.close()

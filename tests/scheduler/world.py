@@ -199,9 +199,9 @@ class World:
         """Let time pass; the timer rings whenever it was set to."""
         target = self.now + seconds
         rings = 0
-        while self.state.next_timer <= target:
-            rings = 0 if self.state.next_timer > self.now else rings + 1
-            self.now = max(self.now, self.state.next_timer)
+        while self.state.timers.nearest <= target:
+            rings = 0 if self.state.timers.nearest > self.now else rings + 1
+            self.now = max(self.now, self.state.timers.nearest)
             self.take(do.Tick())
             assert rings <= len(self.states) + 1, "the timer rings in vain"
         self.now = target
@@ -301,9 +301,9 @@ class World:
         assert state.waiting == len(self.waiting)
         assert {w.id for service in state.services.values() for w in service.waiters} == set(self.waiting)
         assert set(state.interested) <= set(state.services)
-        assert len(state._timers) <= 2 * len(state.services) + 65
+        assert len(state.timers) <= 2 * len(state.services) + 65
         nearest = min((waiter.deadline for waiter in self.waiting.values()), default=math.inf)
-        assert state.next_timer <= nearest
+        assert state.timers.nearest <= nearest
 
     def _check_rooms(self) -> None:
         assert self.state.ledger.held == self.rooms
@@ -341,7 +341,7 @@ class World:
             assert live.open == self._open_on(live)
             spec, kept = service.spec, is_leaned_on(self.state, service) or service.spec.min_replicas
             if replica.is_idle and spec.idle_timeout_s is not None and not spec.pinned and not kept:
-                assert service.look_at <= live.last_used + spec.idle_timeout_s
+                assert self.state.timers.of(service.id) <= live.last_used + spec.idle_timeout_s
 
     def _knows_what_it_waits_for(self, service: ServiceState) -> bool:
         """Work under way, a grant to be closed, room to be made, or a runtime to answer."""

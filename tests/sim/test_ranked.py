@@ -1,7 +1,6 @@
 """Fixed rules as regrets: the planner does with them what the rule says."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,26 +10,7 @@ from ai_proxy.scheduler.ledger import Demand, Ledger
 from ai_proxy.scheduler.planner import Ask, Rung, least_regret
 from ai_proxy.sim.policies import Footprint, Lru
 from ai_proxy.sim.ranked import Ranked
-
-
-@dataclass(frozen=True)
-class There:
-    """A resident that does nothing."""
-
-    holder: str
-    placement: Placement
-    rungs: tuple[Rung, ...]
-    idle: bool = True
-    pinned: bool = False
-    leaving: bool = False
-    priority: int = 0
-    along: tuple[str, ...] = ()
-
-    floor: float = 0.0
-
-    @property
-    def service(self) -> str:
-        return self.holder
+from tests.scheduler.fleets import Occupant, Occupants
 
 
 def greedily(ledger: Ledger, demand: Demand, order: Collection[str]) -> set[str] | None:
@@ -66,13 +46,13 @@ def test_least_regret_over_ranks_is_the_rule_with_nobody_evicted_in_vain(
     for now, index in enumerate(order):
         if index < len(sizes):
             ranked.came(f"s{index}", float(now))
-    residents = {}
+    residents = Occupants()
     for index, mb in enumerate(sizes):
         placement = ledger.fit(Demand(1, vram_mb=mb))
         if placement is not None:
             ledger.reserve(f"s{index}", placement)
             rung = Rung(0, Placement(), ranked.regret(f"s{index}", 99.0))
-            residents[f"s{index}"] = There(f"s{index}", placement, (rung,))
+            residents[f"s{index}"] = Occupant(f"s{index}", placement, rungs=(rung,))
     demand = Demand(1, vram_mb=wanted)
     if ledger.fit(demand) is not None:
         return

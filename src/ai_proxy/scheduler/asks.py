@@ -3,7 +3,8 @@
 Pure data. Who a resident is and what it would be missed for is the core's knowledge; the planner only weighs it.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -30,36 +31,8 @@ class Resident(Protocol):
     """A replica that holds a reservation, as the planner sees it."""
 
     @property
-    def holder(self) -> str:
-        """Its name in the ledger."""
-
-    @property
     def service(self) -> str:
         """The service that it is a replica of."""
-
-    @property
-    def placement(self) -> Placement:
-        """What it holds."""
-
-    @property
-    def idle(self) -> bool:
-        """No request is open on it and its engine does nothing."""
-
-    @property
-    def pinned(self) -> bool:
-        """It may not be made to leave."""
-
-    @property
-    def leaving(self) -> bool:
-        """It is on its way out already."""
-
-    @property
-    def priority(self) -> int:
-        """Its service's; it leaves for none of a lower one."""
-
-    @property
-    def floor(self) -> float:
-        """None of its rungs has less regret than this; cheap to find, as it is asked of everybody."""
 
     @property
     def rungs(self) -> Sequence[Rung]:
@@ -70,14 +43,33 @@ class Resident(Protocol):
         """Holders that can't run without it and leave with it."""
 
 
-class View(Resident, Protocol):
-    """A resident that is kept and looked at again.
+class Fleet(Mapping[str, Resident]):
+    """All residents by holder, and what is asked of each of them for every plan.
 
-    Attributes:
-        now: The moment as of which it tells.
+    A thousand answers to one question take less time from the fleet than one by one.
     """
 
-    now: float
+    @property
+    @abstractmethod
+    def leaving(self) -> Collection[str]:
+        """Who is on its way out already."""
+
+    @property
+    @abstractmethod
+    def pinned(self) -> Collection[str]:
+        """Who may not be made to leave; none of those who are on their way out."""
+
+    @property
+    @abstractmethod
+    def idle(self) -> Mapping[str, int]:
+        """Who could leave: no request is open on it, its engine does nothing, and it is neither pinned nor leaving.
+
+        Each with its service's priority: it leaves for none of a lower one.
+        """
+
+    @abstractmethod
+    def floors(self, holders: Iterable[str]) -> dict[str, float]:
+        """For each of some holders a regret that none of its rungs has less of; cheap to find."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +134,5 @@ class Choice:
 class Chooser(Protocol):
     """A policy: it chooses who gives room."""
 
-    def __call__(
-        self, ask: Ask, ledger: Ledger, residents: Mapping[str, Resident], candidates: Collection[str], /
-    ) -> Choice | None:
+    def __call__(self, ask: Ask, ledger: Ledger, fleet: Fleet, candidates: Collection[str], /) -> Choice | None:
         """Choose among the candidates, of whom `ledger` still holds all; None if not even all of them would do."""

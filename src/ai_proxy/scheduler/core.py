@@ -1,6 +1,6 @@
 """The scheduler's decisions: `step(state, now, event) -> actions`.
 
-No I/O and no clock: a driver brings events and the time, carries the actions out and asks again at `next_timer`.
+No I/O and no clock: a driver brings events and the time, carries the actions out and asks again at `timers.nearest`.
 Each step ends with everything settled that can be settled now: whoever can be admitted is, whoever can't ever be
 has its error, every service that is wanted is on its way or knows what it waits for.
 """
@@ -103,8 +103,9 @@ def _take(turn: Turn, event: Event) -> None:  # noqa: C901, PLR0912  # a flat di
         case do.ShutDown(keep):
             _shut_down(turn, keep)
         case do.Tick():
-            for service in turn.state.due(turn.now):
-                _look(turn, service)
+            for name in turn.state.timers.due(turn.now):
+                if (service := services.get(name)) is not None:
+                    _look(turn, service)
 
 
 def _close(turn: Turn, service: ServiceState) -> None:
@@ -129,7 +130,7 @@ def _arrive(turn: Turn, waiter: Waiter) -> None:
         state.version += 1  # others may have to leave for its sake
     state.waiting += 1
     state.interested[service.id] = None
-    state.arm(min(waiter.deadline, turn.claim_at(service)), service.id)
+    state.timers.arm(min(waiter.deadline, turn.claim_at(service)), service.id)
 
 
 def _why_not(turn: Turn, service: ServiceState, waiter: Waiter) -> CannotServe | None:

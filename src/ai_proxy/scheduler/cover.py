@@ -26,6 +26,10 @@ _FEW_ITEMS = 6
 """So few are searched through faster than something to begin with is found."""
 
 
+type _Gives = dict[int, list[tuple[int, float]]]
+"""How much of each resource the ways of an item give, and at which cost."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cover:
     """A choice that is enough.
@@ -93,12 +97,7 @@ class Search:
     def _prepare(self) -> None:
         """Put the items in order and build what the steps look up."""
         items, short = self._items, self._short
-        # More than this of a resource helps nobody, even if all that take some of it are chosen.
-        self._caps = [
-            missing + sum([max(0, -min([way.gives[resource] for way in item.ways])) for item in items])
-            for resource, missing in enumerate(short)
-        ]
-        values = [[self._density(way) for way in item.ways] for item in items]
+        values, offered = self._values()
         order = sorted(range(len(items)), key=lambda index: min(values[index]))
         self._order = order if len(order) <= MOST_ITEMS else self._likeliest(order)
         self._left = [0]
@@ -106,29 +105,57 @@ class Search:
             self._left.append(self._left[-1] | 1 << index)
         self._left.reverse()
         self._ways = [sorted(range(len(value)), key=value.__getitem__) for value in values]
-        self._shares = {index: self._share(items[index]) for index in self._order}
-        self._offers = [self._offers_of(resource) for resource in range(len(short))]
+        self._offers: list[list[tuple[float, int, int]]] = [[] for _ in short]
+        for index in self._order:
+            self._offer(index, offered[index])
+        for offers in self._offers:
+            offers.sort()
         self._excluded: dict[int, int] | None = None
         self._relaxed: list[list[_Relaxed] | None] = [None] * len(self._order)
 
-    def _density(self, way: Way) -> float:
-        """What a way costs for what it brings, each resource weighed by how much of it is missing."""
-        brings = 0.0
-        for given, missing in zip(way.gives, self._short, strict=True):
-            if missing > 0:
-                brings += min(given, missing) / missing
-        return way.cost / brings if brings > 0 else inf
+    def _values(self) -> tuple[list[list[float]], list[_Gives]]:
+        """What each way costs for what it brings, each resource weighed by how much of it is missing; and who gives it.
 
-    def _share(self, item: Item) -> float:
-        """The part of an item's cost that each missing resource which it gives may be held to bear."""
-        given = 0
-        for resource, missing in enumerate(self._short):
-            if missing > 0:
-                for way in item.ways:
-                    if way.gives[resource] > 0:
-                        given += 1
-                        break
-        return 1 / given if given else 0.0
+        All that is asked of every way is found in one pass: few steps follow, so that this is most of the work.
+        """
+        short = self._short
+        values, offered = [], []
+        taken = [0] * len(short)
+        for item in self._items:
+            value: list[float] = []
+            gives: _Gives = {}
+            takes: dict[int, int] = {}
+            for way in item.ways:
+                brings = 0.0
+                for resource, given in enumerate(way.gives):
+                    if given > 0:
+                        missing = short[resource]
+                        if missing > 0:
+                            brings += min(given, missing) / missing
+                        gives.setdefault(resource, []).append((given, way.cost))
+                    elif given < 0:
+                        takes[resource] = max(takes.get(resource, 0), -given)
+                value.append(way.cost / brings if brings > 0 else inf)
+            for resource, amount in takes.items():
+                taken[resource] += amount
+            values.append(value)
+            offered.append(gives)
+        # More than this of a resource helps nobody, even if all that take some of it are chosen.
+        self._caps = [missing + more for missing, more in zip(short, taken, strict=True)]
+        return values, offered
+
+    def _offer(self, index: int, gives: _Gives) -> None:
+        """Note at which price at least, how much at most an item gives of each resource."""
+        # Each missing resource that it gives may be held to bear the same part of its cost. What becomes short only on
+        # the way is borne by none: the whole cost is shared out among the others.
+        bearers = sum([self._short[resource] > 0 for resource in gives])
+        for resource, ways in gives.items():
+            cap = self._caps[resource]
+            if cap > 0:
+                share = 1 / bearers if self._short[resource] > 0 else 0.0
+                least = min([cost / min(given, cap) for given, cost in ways])
+                most = min(max([given for given, _ in ways]), cap)
+                self._offers[resource].append((least * share, most, 1 << index))
 
     def _likeliest(self, order: list[int]) -> list[int]:
         """Those of the best cover known, then the cheapest, with all that they bring along."""
@@ -214,23 +241,6 @@ class Search:
             self.nodes -= len(short)
             relaxed = self._relaxed[place] = [self._relax(place, resource) for resource in range(len(short))]
         return sum([line.cost(missing) for line, missing in zip(relaxed, short, strict=True) if missing > 0])
-
-    def _offers_of(self, resource: int) -> list[tuple[float, int, int]]:
-        """At which price at least, how much at most, by whom a resource is given; the cheapest first."""
-        offers = []
-        cap = self._caps[resource]
-        # What becomes short only on the way is borne by none: the whole cost is shared out among the others.
-        is_borne = self._short[resource] > 0
-        for index in self._order:
-            most, least = 0, inf
-            for way in self._items[index].ways:
-                given = min(way.gives[resource], cap)
-                if given > 0:
-                    most, least = max(most, given), min(least, way.cost / given)
-            if most:
-                offers.append((least * self._shares[index] if is_borne else 0.0, most, 1 << index))
-        offers.sort()
-        return offers
 
     def _relax(self, place: int, resource: int) -> "_Relaxed":
         left = self._left[place]

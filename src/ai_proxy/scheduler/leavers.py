@@ -5,10 +5,11 @@ computed when it is read.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from ai_proxy.devices import Placement
-from ai_proxy.scheduler.asks import Ask, Resident, Rung
+from ai_proxy.scheduler.asks import Ask, Fleet, Rung
 from ai_proxy.scheduler.ledger import Ledger
 
 MEMORY = ""
@@ -37,7 +38,7 @@ class Leavers:
     Args:
         ask: What must fit.
         ledger: What is held, without those that leave anyway.
-        residents: Who holds it, by holder.
+        fleet: Who holds it.
         candidates: Holders that may be asked.
 
     Attributes:
@@ -47,14 +48,11 @@ class Leavers:
         hopeless: Those in conflict can't all leave, or not even all candidates have enough of what devices share.
     """
 
-    def __init__(
-        self, ask: Ask, ledger: Ledger, residents: Mapping[str, Resident], candidates: Collection[str]
-    ) -> None:
+    def __init__(self, ask: Ask, ledger: Ledger, fleet: Fleet, candidates: Collection[str]) -> None:
         self._ask = ask
         self._ledger = ledger
-        self._residents = residents
-        everybody = dict(residents.items())
-        self.candidates = {holder: everybody[holder] for holder in candidates}
+        self._fleet = fleet
+        self.candidates = dict.fromkeys(candidates)
         self._spared = ask.requires | {ask.service}
         self._known: dict[str, Leaver | None] = {}
         self._having: dict[str, list[Leaver]] = {}
@@ -72,6 +70,11 @@ class Leavers:
 
     def __repr__(self) -> str:
         return f"<Leavers for {self._ask.service}: {len(self.candidates)}, {len(self._known)} looked at>"
+
+    @cached_property
+    def floors(self) -> dict[str, float]:
+        """What each candidate would be missed for at least."""
+        return self._fleet.floors(self.candidates)
 
     def get(self, holder: str) -> Leaver | None:
         """Look at a holder; None if it may not be asked, or brings along one that may not."""
@@ -153,7 +156,7 @@ class Leavers:
         return self._amount(holder, name) - _amount_of(rung.keeps, name)
 
     def _look_at(self, holder: str) -> Leaver | None:
-        resident = self._residents[holder]
+        resident = self._fleet[holder]
         service = resident.service
         along = self._closure(holder) if resident.along else _NOBODY
         if along is None or service in self._spared:
@@ -176,7 +179,7 @@ class Leavers:
         conflicts = self._ask.conflicts
         if not conflicts:
             return []
-        everybody = self._residents.items()
+        everybody = self._fleet.items()
         return [holder for holder, resident in everybody if resident.service in conflicts and holder in self._ledger]
 
     def _closure(self, holder: str) -> frozenset[str] | None:
@@ -184,9 +187,9 @@ class Leavers:
         found = {holder}
         ahead = [holder]
         while ahead:
-            for other in self._residents[ahead.pop()].along:
+            for other in self._fleet[ahead.pop()].along:
                 if other in self._ledger and other not in found:
-                    if other not in self.candidates or self._residents[other].service in self._spared:
+                    if other not in self.candidates or self._fleet[other].service in self._spared:
                         return None
                     found.add(other)
                     ahead.append(other)

@@ -61,8 +61,16 @@ class Demand:
         return max(1, self.vram_mb or 0)
 
 
-class _Books(NamedTuple):
-    """What is written of one device; `charges` is never changed in place."""
+class Books(NamedTuple):
+    """What is written of one device.
+
+    Attributes:
+        device: Which.
+        place: Its place in the inventory's order.
+        free_mb: As of `Ledger.free_mb`.
+        foreign_mb: As of `Ledger.foreign_mb`.
+        charges: As of `Ledger.holders_on`; never changed in place.
+    """
 
     device: Device
     place: int
@@ -101,7 +109,7 @@ class Ledger:
         self.headroom_mb = headroom_mb
         self.capacities = dict(capacities or {})
         self._empty = {
-            device.uuid: _Books(device, place, device.vram_mb - headroom_mb, 0, {})
+            device.uuid: Books(device, place, device.vram_mb - headroom_mb, 0, {})
             for place, device in enumerate(self.devices)
         }
 
@@ -163,9 +171,19 @@ class Ledger:
         """Who is on a device, with what it is charged there in MiB; to be read only."""
         return self._books[uuid].charges
 
+    def books(self, devices: Iterable[Device]) -> list[Books]:
+        """All that is written of some devices, in their order."""
+        books = self._books
+        return [books[device.uuid] for device in devices]
+
     def spread(self, holder: str) -> int:
         """On how many devices a holder is charged."""
         return len(self._charged[holder])
+
+    def shared_out(self, costs: Mapping[str, float]) -> dict[str, float]:
+        """What each of some holders costs each device that it is on; all of it for one that is on none."""
+        charged = self._charged
+        return {holder: cost / (len(charged[holder]) or 1) for holder, cost in costs.items()}
 
     def reserve(self, holder: str, placement: Placement) -> None:
         """Note what a holder has; a second note replaces the first and what was measured under it."""
@@ -292,16 +310,16 @@ class Ledger:
             return Placement(memory_mb=demand.memory_mb, custom=demand.custom)
         if not demand.pins and (demand.gpus == 1 or self._are_alike):
             return self._fit_on(self._books.values(), demand, avoid)
-        found = [self._fit_on([self._books[d.uuid] for d in some], demand, avoid) for some in self.alike(demand)]
+        found = [self._fit_on(self.books(some), demand, avoid) for some in self.alike(demand)]
         # Like the devices of one make: the tightest, or the roomiest if they are taken as a whole.
         sign = -1 if demand.vram_mb is None else 1
         fitting = [placement for placement in found if placement is not None]
         return min(fitting, key=lambda p: sign * sum([self.free_mb(d) for d in p.devices]), default=None)
 
-    def _fit_on(self, books: Iterable[_Books], demand: Demand, avoid: Collection[str]) -> Placement | None:
+    def _fit_on(self, books: Iterable[Books], demand: Demand, avoid: Collection[str]) -> Placement | None:
         """Place a demand on some of these devices."""
         whole, least_mb = demand.vram_mb is None, demand.least_vram_mb
-        fitting = [b for b in books if (not b.charges if whole else b.free_mb >= least_mb)]
+        fitting = [b for b in books if not b.charges] if whole else [b for b in books if b.free_mb >= least_mb]
         if avoid:
             fitting = [b for b in fitting if b.device.uuid not in avoid]
         if len(fitting) < demand.gpus:
@@ -331,7 +349,7 @@ class Ledger:
         if charged_mb is not None:
             charges[holder] = charged_mb
             free_mb -= charged_mb
-        self._books[uuid] = _Books(device, place, free_mb, foreign_mb, charges)
+        self._books[uuid] = Books(device, place, free_mb, foreign_mb, charges)
 
 
 def _is_part(device: Device) -> bool:

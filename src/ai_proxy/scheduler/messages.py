@@ -153,7 +153,7 @@ class ShutDown:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """The time of `next_timer` has come."""
+    """The time of `timers.nearest` has come."""
 
 
 type Event = (

@@ -63,7 +63,7 @@ def place(turn: Turn, interested: Iterable[ServiceState]) -> None:
                     # The rest has its turn in a step of its own.
                     replica.outlook = None if is_fresh else known
                     if not is_late:
-                        state.arm(turn.now + PAUSE_S, replica.service.id)
+                        state.timers.arm(turn.now + PAUSE_S, replica.service.id)
                     is_late = True
             if room is not None and not is_late:
                 promised.append(replica.key + PROMISED)
@@ -258,12 +258,12 @@ def _wait(turn: Turn, replica: Replica, ask: Ask, residents: Residents) -> Place
         _doubt_all(turn)
     turn.resting_until = resting_until = residents.resting_until
     if resting_until < math.inf:
-        state.arm(resting_until, replica.service.id)
+        state.timers.arm(resting_until, replica.service.id)
     rest = state.ledger.without(residents.leaving)
     is_due = _is_due(turn, replica.service)
     if is_due and not replica.claims and _is_too_much(replica, ask, state.ledger):
         replica.claims = True
-        state.arm(turn.now, replica.service.id)
+        state.timers.arm(turn.now, replica.service.id)
         return rest.fit(ask.demand)
     replica.claims = False
     return _claim(turn, replica, ask, rest, residents) if is_due else rest.fit(ask.demand)
@@ -304,12 +304,7 @@ def _claim(turn: Turn, replica: Replica, ask: Ask, rest: Ledger, residents: Resi
     since, state = replica.service.interest_since, turn.state
     older = [it for name in state.interested if (it := state.services[name]).interest_since <= since]
     spared = {name for it in older for name in (it.id, *requirements_of(state, it))}
-    younger = [
-        holder
-        for holder, resident in residents.items()
-        if holder in rest and holder in state.replicas and resident.service not in spared and not resident.pinned
-    ]
-    choice = least_regret(ask, rest, residents, younger)
+    choice = least_regret(ask, rest, residents, residents.drainable(spared))
     if choice is None:
         return None
     room = vacated(rest, choice.victims).fit(ask.demand)

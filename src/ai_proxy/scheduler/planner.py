@@ -4,11 +4,10 @@ Pure: everything it weighs comes in as arguments, and every answer carries its r
 chosen by a policy that is handed in; the one of this package is `least_regret`.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ai_proxy.devices import Placement
-from ai_proxy.scheduler.asks import Ask, Choice, Chooser, Resident, Rung, Victim
+from ai_proxy.scheduler.asks import Ask, Choice, Chooser, Fleet, Resident, Rung, Victim
 from ai_proxy.scheduler.ledger import Ledger
 from ai_proxy.scheduler.reasons import Reasons
 from ai_proxy.scheduler.victims import NODES, least_regret, vacated
@@ -19,6 +18,7 @@ __all__ = [
     "Choice",
     "Chooser",
     "Evict",
+    "Fleet",
     "Plan",
     "Refuse",
     "Resident",
@@ -83,7 +83,7 @@ class Refuse:
 type Plan = Start | Evict | Wait | Refuse
 
 
-def plan(ask: Ask, ledger: Ledger, residents: Mapping[str, Resident], *, choose: Chooser = least_regret) -> Plan:
+def plan(ask: Ask, ledger: Ledger, fleet: Fleet, *, choose: Chooser = least_regret) -> Plan:
     """Decide what an ask needs.
 
     1. It fits now: Start.
@@ -95,45 +95,46 @@ def plan(ask: Ask, ledger: Ledger, residents: Mapping[str, Resident], *, choose:
     Args:
         ask: What is asked for.
         ledger: What is held; by residents, and by others that leave when they like.
-        residents: Who may be made to give room, by holder.
+        fleet: Who holds it.
         choose: The policy that says who of the candidates gives room.
 
     Example:
         >>> from ai_proxy.devices import Device
         >>> from ai_proxy.scheduler.ledger import Demand
-        >>> gpu = Device("0", "GPU-a", 24000)
-        >>> plan(Ask("chat", Demand(gpus=1, vram_mb=9000)), Ledger([gpu], 0), {}).reason
+        >>> from ai_proxy.scheduler.residents import Residents
+        >>> from ai_proxy.scheduler.state import SchedulerState
+        >>> state = SchedulerState(Ledger([Device("0", "GPU-a", 24000)], 0))
+        >>> plan(Ask("chat", Demand(gpus=1, vram_mb=9000)), state.ledger, Residents(state, now=0.0)).reason
         '1 GPU with 9,000 MB fits on GPU 0'
     """
     demand = ask.demand
-    reasons = Reasons(ask, ledger, residents)
+    reasons = Reasons(ask, ledger, fleet)
     rivals = reasons.rivals
     # 1
     if not rivals and (placement := ledger.fit(demand, ask.closed)) is not None:
         return Start(placement, reasons.start(placement))
     # 2
-    leaving = [holder for holder, resident in residents.items() if resident.leaving]
+    leaving = fleet.leaving
     rest = ledger.without(leaving) if leaving else ledger
-    if not any(holder in rest for holder in rivals):
+    if (leaving or ask.loading) and not any(holder in rest for holder in rivals):
         placement = rest.fit(demand, ask.closed) or rest.fit(demand, ask.lost)
         if placement is not None:
             return Wait(reasons.soon(placement, leaving), placement)
     # 3
-    held, priority = rest.held, ask.priority
-    candidates = [
-        holder
-        for holder, resident in residents.items()
-        if resident.idle and resident.priority <= priority and not resident.pinned and holder in held
-    ]
-    if candidates and (choice := choose(ask, rest, residents, candidates)) is not None:
+    idle, priority = fleet.idle, ask.priority
+    candidates = list(idle)
+    if max(idle.values(), default=0) > priority:
+        candidates = [holder for holder in candidates if idle[holder] <= priority]
+    if candidates and (choice := choose(ask, rest, fleet, candidates)) is not None:
         room = vacated(rest, choice.victims)
         placement = room.fit(demand, ask.closed) or room.fit(demand, ask.lost)
         if placement is not None:
             return Evict(choice.victims, placement, choice.regret, choice.exact, reasons.evict(choice, placement))
     # 4
-    requires = ask.requires
-    pinned = [h for h, r in residents.items() if (r.pinned or (requires and r.service in requires)) and h in held]
+    pinned = dict.fromkeys(fleet.pinned)
+    if requires := ask.requires:
+        pinned |= {h: None for h, resident in fleet.items() if resident.service in requires and h in rest}
     if any(holder in rivals for holder in pinned) or ledger.with_only(pinned).fit(demand) is None:
-        return Refuse(reasons.never(pinned))
+        return Refuse(reasons.never([*pinned]))
     # 5
     return Wait(reasons.blocked(rest, candidates))

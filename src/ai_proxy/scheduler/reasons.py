@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ai_proxy.devices import Device, Placement
-from ai_proxy.scheduler.asks import Ask, Choice, Resident, Victim
+from ai_proxy.scheduler.asks import Ask, Choice, Fleet, Victim
 from ai_proxy.scheduler.ledger import Ledger
 
 _NAMED = 5
@@ -23,18 +23,18 @@ class Reasons:
     Args:
         ask: What is asked for.
         ledger: What is held.
-        residents: Who holds it, by holder.
+        fleet: Who holds it.
 
     Attributes:
         rivals: Those of them that may not be there at the same time.
     """
 
-    def __init__(self, ask: Ask, ledger: Ledger, residents: Mapping[str, Resident]) -> None:
+    def __init__(self, ask: Ask, ledger: Ledger, fleet: Fleet) -> None:
         self._ask = ask
         self._ledger = ledger
-        self._residents = residents
+        self._fleet = fleet
         self.rivals = (
-            [h for h, resident in residents.items() if resident.service in ask.conflicts and h in ledger]
+            [h for h, resident in fleet.items() if resident.service in ask.conflicts and h in ledger]
             if ask.conflicts
             else []
         )
@@ -134,7 +134,7 @@ class Reasons:
 
     def _is_kept(self, holder: str, rest: Ledger, candidates: Collection[str]) -> bool:
         """It could leave, but the one that asks needs it, or another that needs it stays."""
-        resident = self._residents[holder]
+        resident = self._fleet[holder]
         needed = resident.service == self._ask.service or resident.service in self._ask.requires
         return needed or any(other in rest and other not in candidates for other in resident.along)
 
@@ -176,16 +176,14 @@ class Reasons:
 
     def _why(self, holder: str) -> str:
         """Why a holder stays."""
-        resident = self._residents.get(holder)
-        if resident is None:
+        if holder not in self._fleet:
             return "held"
-        if resident.pinned:
+        if holder in self._fleet.pinned:
             return "pinned"
-        if not resident.idle:
+        priority = self._fleet.idle.get(holder)
+        if priority is None:
             return "busy"
-        if resident.priority > self._ask.priority:
-            return "of higher priority"
-        return "kept"
+        return "of higher priority" if priority > self._ask.priority else "kept"
 
 
 def _said(victim: Victim) -> str:

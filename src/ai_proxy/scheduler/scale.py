@@ -26,7 +26,7 @@ def crowd(turn: Turn, service: ServiceState) -> None:
     for replica in service.in_state(State.READY):
         if replica.live is not None:
             replica.live.crowded_above = UNLIMITED  # until it is looked at again
-    turn.state.arm(turn.now + LOOK_EVERY_S, service.id)
+    turn.state.timers.arm(turn.now + LOOK_EVERY_S, service.id)
     ready = len(service.in_state(State.READY))
     target = min(service.spec.target_inflight, service.spec.max_in_flight)
     if ready and open_on(service) + service.waiting > target * ready:
@@ -59,7 +59,7 @@ def review(turn: Turn, service: ServiceState) -> None:
         _start_spare(turn, service)
     _review_slack(turn, service, ready)
     if holding < spec.min_replicas or len(ready) > 1:
-        turn.state.arm(turn.now + LOOK_EVERY_S, service.id)
+        turn.state.timers.arm(turn.now + LOOK_EVERY_S, service.id)
 
 
 def open_on(service: ServiceState) -> int:

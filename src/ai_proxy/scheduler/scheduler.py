@@ -385,7 +385,7 @@ class Scheduler:
         return state.wanted_since == math.inf or state.blocked is not None
 
     def _set_timer(self) -> None:
-        at = self.state.next_timer
+        at = self.state.timers.nearest
         if at == self._timer_at:
             return
         if self._timer is not None:

@@ -7,6 +7,7 @@ through the next: a floor that takes next to nothing to find, a bound, and what 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
+from itertools import repeat
 from math import inf
 
 from ai_proxy.devices import Device
@@ -14,7 +15,7 @@ from ai_proxy.scheduler.asks import Ask, Rung
 from ai_proxy.scheduler.cover import Search
 from ai_proxy.scheduler.greedy import Item, Way
 from ai_proxy.scheduler.leavers import Leavers
-from ai_proxy.scheduler.ledger import Ledger
+from ai_proxy.scheduler.ledger import Books, Ledger
 
 EACH = 1e-6
 """What a victim costs beside its regret, in seconds: of two choices that are missed as little, the smaller."""
@@ -64,12 +65,9 @@ class Sites:
         self._ledger = ledger
         self._leavers = leavers
         self._sorted: list[Site] = []
-        self._missing = self._find_missing(devices)
-        floors = [self._floor(uuid, short) for uuid, short in self._missing]
-        self._ahead: list[tuple[float, int, Site | None]] = [
-            (floor, number, None) for number, floor in enumerate(floors) if floor is not None
-        ]
-        heapify(self._ahead)
+        self._missing: list[tuple[str, int]] = []
+        self._ahead: list[tuple[float, int, Site | None]] = []
+        self._look_at(ledger.books(devices))
 
     def __repr__(self) -> str:
         return f"<Sites for {self._ask.service}: {len(self._sorted)} in order, at most {len(self._ahead)} more>"
@@ -91,31 +89,32 @@ class Sites:
                 heappush(self._ahead, (site.bound, number, site))
         return self._sorted[place]
 
-    def _find_missing(self, devices: Iterable[Device]) -> list[tuple[str, int]]:
-        """What is missing on each device."""
-        ledger, demand = self._ledger, self._ask.demand
-        if demand.vram_mb is None:
-            return [(device.uuid, len(ledger.holders_on(device.uuid))) for device in devices]
-        needed_mb = demand.least_vram_mb
-        return [(device.uuid, needed_mb - ledger.free_mb(device)) for device in devices]
+    def _look_at(self, books: Iterable[Books]) -> None:
+        """Find what is missing on each device and what it costs no less than, if those who may be asked have enough.
 
-    def _floor(self, uuid: str, short: int) -> float | None:
-        """A device on which so much is missing costs no less than this; None if all that may be asked have too little.
-
-        It is found for every device: nobody is looked at for it, and what it costs is counted in microseconds.
+        This is done for every device, so that nobody is looked at for it and next to nothing is called.
         """
-        if short <= 0:
-            return 0.0
-        charges, candidates = self._ledger.holders_on(uuid), self._leavers.candidates
-        having = [holder for holder in charges if holder in candidates]
-        if (len(having) if self._whole else sum([charges[holder] for holder in having])) < short:
-            return None
+        whole, needed_mb = self._whole, self._ask.demand.least_vram_mb
+        floors = self._floors()
+        missing, ahead = self._missing, self._ahead
+        for device, _, free_mb, _, charges in books:
+            short = len(charges) if whole else needed_mb - free_mb
+            least = 0.0
+            if short > 0:
+                least = min(map(floors.get, charges, repeat(inf)), default=inf)
+                given = [charged for holder, charged in charges.items() if holder in floors]
+                if (len(given) if whole else sum(given)) < short:
+                    continue
+            ahead.append((least, len(missing), None))
+            missing.append((device.uuid, short))
+        heapify(ahead)
+
+    def _floors(self) -> dict[str, float]:
+        """What each of those who may be asked costs at least each device that it is on."""
+        floors = self._leavers.floors
         if self._unshared:
-            return min([candidates[holder].floor for holder in having]) + EACH
-        if self._leavers.must:
-            return min([(candidates[holder].floor + EACH) * self._share(holder) for holder in having])
-        spread = self._ledger.spread
-        return min([(candidates[holder].floor + EACH) / spread(holder) for holder in having])
+            return floors
+        return self._ledger.shared_out(floors) | dict.fromkeys(self._leavers.must, 0.0)
 
     def _site(self, uuid: str, short: int) -> Site | None:
         """A device on which so much is missing; None if it can't be had."""

@@ -4,24 +4,21 @@ The state is mutable and has one owner, the driver, whose synchronous turns are 
 owner's clock in seconds (a loop's, or a simulator's); nothing here reads one.
 """
 
-import heapq
 import math
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ai_proxy.devices import Placement
 from ai_proxy.errors import CannotServe
 from ai_proxy.runtimes.base import Instance
-from ai_proxy.scheduler.asks import View
 from ai_proxy.scheduler.estimates import Estimates, Estimator
 from ai_proxy.scheduler.figures import Figures
 from ai_proxy.scheduler.ledger import Ledger
 from ai_proxy.scheduler.lines import Lines, Waiter
 from ai_proxy.scheduler.spec import UNLIMITED, ServiceSpec
+from ai_proxy.scheduler.timers import Timers
 from ai_proxy.services.machine import State
-
-_SPARE_TIMERS = 64
 
 BUSY_RETRY_S = 5.0
 """What `Retry-After` says where no better guess exists, seconds."""
@@ -116,7 +113,6 @@ class Replica:
         claims: It was planned for in vain, and drains what is in its way in the next step.
         waking: Somebody waits for it to wake up.
         outlook: What the planner last said, while it waits for room.
-        view: How the planner sees it, once it has looked.
         key: Its name in the ledger and in all messages.
 
     Example:
@@ -137,7 +133,6 @@ class Replica:
     claims: bool = False
     waking: bool = False
     outlook: Outlook | None = None
-    view: View | None = None
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -179,7 +174,6 @@ class ServiceState:
         parked: An operator stopped it: it is not kept running until somebody needs it again.
         removed: It left the config: it is forgotten as soon as it has stopped.
         verdict: What the planner last said about it.
-        look_at: When it will be looked at next.
         slack_since: Since when it has one replica more than it needs.
         is_sleepless: Its engine could not be put to sleep: it is stopped instead until its settings change.
     """
@@ -201,7 +195,6 @@ class ServiceState:
     parked: bool = False
     removed: bool = False
     verdict: str = ""
-    look_at: float = math.inf
     slack_since: float | None = None
     is_sleepless: bool = False
 
@@ -308,6 +301,7 @@ class SchedulerState:
         version: Counts what may change a plan.
         dependents: Services by the id of one that they require.
         opponents: Services by the id of one that they conflict with.
+        timers: When each service is to be looked at; at the nearest, `core.step` wants a Tick.
     """
 
     def __init__(
@@ -336,45 +330,11 @@ class SchedulerState:
         self.opponents: dict[str, set[str]] = {}
         self.waiting = 0
 
-        self._timers: list[tuple[float, int, str]] = []
-        self._timer_count = 0
+        self.timers = Timers()
 
     def __repr__(self) -> str:
         return f"<SchedulerState {len(self.services)} services, {len(self.ready)} ready, {self.waiting} waiting>"
 
-    @property
-    def next_timer(self) -> float:
-        """When `core.step` wants a Tick; infinity if never."""
-        return self._timers[0][0] if self._timers else math.inf
-
     def conflicts_of(self, spec: ServiceSpec) -> frozenset[str]:
         """Services that may not hold room while one does, whichever of the two said so."""
         return spec.conflicts | self.opponents.get(spec.id, frozenset())
-
-    def arm(self, at: float, service: str) -> None:
-        """Have a service looked at no later than `at`; a no-op if it will be anyway."""
-        looked = self.services[service]
-        if at < looked.look_at:
-            looked.look_at = at
-            self._timer_count += 1
-            heapq.heappush(self._timers, (at, self._timer_count, service))
-            if len(self._timers) > 2 * len(self.services) + _SPARE_TIMERS:
-                self._drop_stale_timers()
-
-    def due(self, now: float) -> Iterable[ServiceState]:
-        """Take the services whose time to be looked at has come."""
-        while self._timers and self._timers[0][0] <= now:
-            at, _, service = heapq.heappop(self._timers)
-            looked = self.services.get(service)
-            if looked is not None and looked.look_at == at:
-                looked.look_at = math.inf
-                yield looked
-
-    def _drop_stale_timers(self) -> None:
-        """Keep what will still be looked at: a time is often moved forward long before the old one comes."""
-        self._timers = [
-            (at, count, service)
-            for at, count, service in self._timers
-            if (looked := self.services.get(service)) is not None and looked.look_at == at
-        ]
-        heapq.heapify(self._timers)

@@ -132,7 +132,7 @@ class Turn:
             live.peers, live.crowded_above = peers, spec.target_inflight if may_grow else UNLIMITED
         self.state.ready[service.id] = lives[0]
         if spec.max_replicas > 1:
-            self.state.arm(self.now, service.id)
+            self.state.timers.arm(self.now, service.id)
 
     def launch(self, replica: Replica, placement: Placement, reason: str) -> None:
         """Reserve the room and have the replica started, or woken up, there."""
@@ -202,6 +202,7 @@ class Turn:
             del state.services[service.id]
             state.interested.pop(service.id, None)
             state.estimates.forget(service.id)
+            state.timers.forget(service.id)
             relate(state, service.spec, None)
             self._drop(first)
 
@@ -262,7 +263,7 @@ class Turn:
         if service.id not in self.state.ready and service.wanted_since == math.inf and not self.state.closing:
             service.wanted_since = self.now
             self.state.interested[service.id] = None
-            self.state.arm(self.claim_at(service), service.id)
+            self.state.timers.arm(self.claim_at(service), service.id)
 
     # Timers
 
@@ -278,17 +279,17 @@ class Turn:
         timeout_s = None if service.spec.pinned else service.spec.idle_timeout_s
         live.idle_armed = timeout_s is None or not live.open
         if timeout_s is not None and not live.open:
-            self.state.arm(live.last_used + timeout_s, service.id)
+            self.state.timers.arm(live.last_used + timeout_s, service.id)
 
     def watch_kept(self, service: ServiceState, rest_s: float = 0.0) -> None:
         """Have a service that is to be kept running looked at when it may be started."""
         if service.spec.min_replicas and not service.parked:
-            self.state.arm(max(service.retry_at, self.now + rest_s), service.id)
+            self.state.timers.arm(max(service.retry_at, self.now + rest_s), service.id)
 
     def watch_wait(self, service: ServiceState) -> None:
         """Have a service looked at when its wait becomes a claim, or a waiter's time is over."""
         nearest = min((waiter.deadline for waiter in service.waiters), default=math.inf)
-        self.state.arm(min(nearest, self.claim_at(service)), service.id)
+        self.state.timers.arm(min(nearest, self.claim_at(service)), service.id)
 
     def claim_at(self, service: ServiceState) -> float:
         """When the service's oldest waiter may drain others; infinity once that time has come."""

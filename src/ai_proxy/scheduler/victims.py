@@ -5,13 +5,13 @@ problem over devices, host memory and named resources; sets that can't beat what
 judge who may be asked to leave: its caller says so.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from heapq import heappop, heappush
 from math import inf
 
 from ai_proxy.devices import Device
-from ai_proxy.scheduler.asks import Ask, Choice, Resident, Rung, Victim
+from ai_proxy.scheduler.asks import Ask, Choice, Fleet, Rung, Victim
 from ai_proxy.scheduler.cover import TRIFLE, Search
 from ai_proxy.scheduler.greedy import Item, Way
 from ai_proxy.scheduler.leavers import Leavers
@@ -26,7 +26,7 @@ _LOOKS = 4
 
 
 def least_regret(
-    ask: Ask, ledger: Ledger, residents: Mapping[str, Resident], candidates: Collection[str], *, budget: int = NODES
+    ask: Ask, ledger: Ledger, fleet: Fleet, candidates: Collection[str], *, budget: int = NODES
 ) -> Choice | None:
     """Choose who gives room so that an ask fits.
 
@@ -35,7 +35,7 @@ def least_regret(
     Args:
         ask: What must fit.
         ledger: What is held, without those that leave anyway.
-        residents: Who holds it, by holder.
+        fleet: Who holds it.
         candidates: Holders that may be asked, busy or not. Whoever brings along one that may not be asked is not
             asked either.
         budget: So many steps of search at most; to look at a large fleet counts as some of them.
@@ -44,17 +44,23 @@ def least_regret(
         Those with the least regret; None if not even all of them would do.
 
     Example:
-        >>> from types import SimpleNamespace
         >>> from ai_proxy.devices import Device, Placement
         >>> from ai_proxy.scheduler.ledger import Demand
+        >>> from ai_proxy.scheduler.residents import Residents
+        >>> from ai_proxy.scheduler.spec import ServiceSpec
+        >>> from ai_proxy.scheduler.state import SchedulerState, ServiceState
         >>> gpu = Device("0", "GPU-a", 24000)
-        >>> ledger = Ledger([gpu], 0)
-        >>> ledger.reserve("old", Placement((gpu,), vram_mb=20000))
-        >>> old = SimpleNamespace(service="old", rungs=[Rung(0, Placement(), 7.5)], floor=7.5, along=())
-        >>> least_regret(Ask("chat", Demand(gpus=1, vram_mb=9000)), ledger, {"old": old}, ["old"])
-        Choice(victims=(Victim(holder='old', level=0),), regret=7.5, exact=True)
+        >>> state = SchedulerState(Ledger([gpu], 0))
+        >>> old = ServiceState(ServiceSpec("old", Demand(gpus=1, vram_mb=20000)))
+        >>> state.replicas["old"] = old.replicas[0]
+        >>> state.ledger.reserve("old", Placement((gpu,), vram_mb=20000))
+        >>> choice = least_regret(
+        ...     Ask("chat", Demand(gpus=1, vram_mb=9000)), state.ledger, Residents(state, now=0.0), ["old"]
+        ... )
+        >>> choice.victims, choice.exact
+        ((Victim(holder='old', level=0),), True)
     """
-    leavers = Leavers(ask, ledger, residents, candidates)
+    leavers = Leavers(ask, ledger, fleet, candidates)
     if leavers.hopeless:
         return None
     budget -= min(len(candidates) // _LOOKS, budget // 2)
@@ -68,7 +74,8 @@ def _chosen(ask: Ask, ledger: Ledger, leavers: Leavers, avoid: Collection[str], 
     """The best choice for any set of devices that may be combined."""
     best, exact = None, True
     for alike in ledger.alike(ask.demand):
-        room = _Room(ask, ledger, leavers, [device for device in alike if device.uuid not in avoid], budget)
+        devices = [device for device in alike if device.uuid not in avoid] if avoid else alike
+        room = _Room(ask, ledger, leavers, devices, budget)
         choice = room.choose()
         if choice is not None and (best is None or choice.regret < best.regret):
             best = choice

@@ -49,7 +49,7 @@ class Core:
     @property
     def next_timer(self) -> float:
         """When it wants a tick; infinity if never."""
-        return self._state.next_timer
+        return self._state.timers.nearest
 
     def is_ready(self, service: str) -> bool:
         """A replica of the service takes requests, though perhaps not one more."""
