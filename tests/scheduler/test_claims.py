@@ -77,6 +77,19 @@ def test_a_claim_drains_a_busy_replica_and_nothing_new_gets_in() -> None:
     assert world.at("b") is State.READY
 
 
+def test_a_start_in_place_of_a_drained_replica_is_called_off_once_that_one_stays() -> None:
+    world = ready(World(gpus(20_000), [spec("a", max_replicas=2), spec("b"), spec("c")]), "a", "b")
+    world.ask("a")
+    world.ask("b")
+    claimed(world, by="c")
+    number = world.arrive("a")
+    assert (world.at("a"), world.at("a#1")) == (State.DRAINING, State.QUEUED)
+    world.close(1)
+    world.finish("b")
+    assert (world.at("c"), world.at("a"), world.at("a#1")) == (State.STARTING, State.READY, State.STOPPED)
+    assert isinstance(world.answers[number], do.Admit)
+
+
 def test_a_claim_whose_waiter_left_opens_its_victims_again_and_serves_who_waited_there() -> None:
     world = ready(one_gpu("a", "b"), "a")
     world.ask("a")

@@ -96,11 +96,12 @@ def _serve(turn: Turn, service: ServiceState) -> None:
     if service.id in turn.state.ready:
         service.wanted_since = math.inf
         _admit(turn, service)
+        _call_off(turn, service, "another replica is ready")
         live = turn.state.ready[service.id]
         if scale.is_crowded(service, live.peers or (live,)):
             scale.crowd(turn, service)
     elif service.interest_since == math.inf:
-        _call_off(turn, service)
+        _call_off(turn, service, "nobody waits any more")
         if service.guests and not service.in_state(State.STARTING, State.LOADING):
             turn.reject_all(service, NotReady(f"{service.id} is not ready, and its waiters may not start it"), None)
     elif not service.in_state(*_COMING):
@@ -124,15 +125,15 @@ def _admit(turn: Turn, service: ServiceState) -> None:
         turn.actions.append(do.Admit(waiter, live))
 
 
-def _call_off(turn: Turn, service: ServiceState) -> None:
-    """Nobody waits any more for what has not begun."""
+def _call_off(turn: Turn, service: ServiceState, reason: str) -> None:
+    """Nobody waits any more for what has not begun; a spare one is no matter of waiting."""
     for replica in list(service.replicas):
         if replica.waking:
             replica.waking = False
             turn.state.version += 1
             turn.rearm_idle(service)
         elif replica.state is State.QUEUED and not replica.spare:
-            turn.move(replica, machine.Event.UNWANTED, "nobody waits any more")
+            turn.move(replica, machine.Event.UNWANTED, reason)
 
 
 def _want_one(turn: Turn, service: ServiceState) -> None:
