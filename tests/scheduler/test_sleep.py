@@ -136,3 +136,19 @@ def test_a_request_that_comes_while_it_falls_asleep_is_served_when_it_has_woken(
     assert world.at("a") is State.SLEEPING
     world.run_all()
     assert isinstance(world.answers[number], do.Admit)
+
+
+def test_a_replica_that_was_to_stand_in_for_one_that_sleeps_by_now_gives_way_to_waking_it() -> None:
+    services = [spec("a", 9_500, naps=(LIGHT,), max_replicas=2), spec("b", 4_000)]
+    world = ready(World(gpus(10_000), services, memory_mb=64_000, claim_after_s=0.0), "a")
+    world.ask("a")
+    served_first = world.arrive("b")
+    number = world.arrive("a")
+    assert (world.at("a"), world.at("a#1")) == (State.DRAINING, State.QUEUED)
+    world.close()
+    world.run_all()
+    assert isinstance(world.answers[served_first], do.Admit)
+    assert world.at("a#1") is State.STOPPED
+    world.close()
+    world.run_all()
+    assert isinstance(world.answers[number], do.Admit)

@@ -16,8 +16,6 @@ from ai_proxy.scheduler.turn import Turn
 from ai_proxy.services import machine
 from ai_proxy.services.machine import State
 
-_COMING = (State.QUEUED, State.STARTING, State.LOADING)
-
 
 def settle(turn: Turn) -> None:
     """Do what the state allows, oldest interest first, until nothing more follows."""
@@ -104,11 +102,8 @@ def _serve(turn: Turn, service: ServiceState) -> None:
         _call_off(turn, service, "nobody waits any more")
         if service.guests and not service.in_state(State.STARTING, State.LOADING):
             turn.reject_all(service, NotReady(f"{service.id} is not ready, and its waiters may not start it"), None)
-    elif not service.in_state(*_COMING):
+    elif not service.in_state(State.STARTING, State.LOADING):
         _want_one(turn, service)
-    else:
-        for replica in service.in_state(State.QUEUED):
-            replica.spare = False  # it is the only one that they can wait for
     turn.lose_interest(service)
 
 
@@ -138,14 +133,19 @@ def _call_off(turn: Turn, service: ServiceState, reason: str) -> None:
 
 def _want_one(turn: Turn, service: ServiceState) -> None:
     """Have a replica start, or wake up, unless something forbids it: then those who wait have to know."""
-    asleep = service.in_state(State.SLEEPING)
+    asleep, queued = service.in_state(State.SLEEPING), service.in_state(State.QUEUED)
+    for replica in asleep:
+        if replica.live is not None and replica.live.slept:
+            if not replica.waking:
+                replica.waking = True
+                turn.state.version += 1
+            for other in queued:  # it would wait in vain for what the sleeping one keeps
+                turn.move(other, machine.Event.UNWANTED, "one that sleeps is woken up instead")
+            return
+    if queued:
+        queued[0].spare = False  # it is the only one that they can wait for
+        return
     if asleep:
-        for replica in asleep:
-            if replica.live is not None and replica.live.slept:
-                if not replica.waking:
-                    replica.waking = True
-                    turn.state.version += 1
-                return
         return
     candidate = _candidate(turn, service)
     if candidate is None:
