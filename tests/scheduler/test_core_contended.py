@@ -60,23 +60,23 @@ class Contended(RuleBasedStateMachine):
         if not self.world.ask(service):
             self.world.arrive(service, may_swap=may_swap)
 
-    @precondition(lambda self: self.world.waiting)
+    @precondition(lambda self: bool(self.world.waiting))
     @rule(data=st.data())
     def leave(self, data: Any) -> None:
         self.world.leave(data.draw(st.sampled_from(sorted(self.world.waiting))))
 
-    @precondition(lambda self: self.world.open)
+    @precondition(lambda self: bool(self.world.open))
     @rule(data=st.data())
     def close(self, data: Any) -> None:
         self.world.close(data.draw(st.integers(0, len(self.world.open) - 1)))
 
-    @precondition(lambda self: self.world.open)
+    @precondition(lambda self: bool(self.world.open))
     @rule()
     def close_all(self) -> None:
         while self.world.open:
             self.world.close()
 
-    @precondition(lambda self: set(self.world.work.values()) & set(DONE))
+    @precondition(lambda self: bool(set(self.world.work.values()) & set(DONE)))
     @rule(data=st.data())
     def finish(self, data: Any) -> None:
         under_way = sorted(key for key, work in self.world.work.items() if work in DONE)
@@ -92,7 +92,7 @@ class Contended(RuleBasedStateMachine):
         watched = sorted(key for key, work in self.world.work.items() if work is Action.WATCH)
         self.world.break_(data.draw(st.sampled_from(watched)))
 
-    @precondition(lambda self: self.world.asked)
+    @precondition(lambda self: bool(self.world.asked))
     @rule(data=st.data(), busy=st.booleans())
     def tell(self, data: Any, busy: bool) -> None:
         self.world.tell(data.draw(st.sampled_from(sorted(self.world.asked))), busy=busy)
