@@ -152,3 +152,14 @@ def test_a_replica_that_was_to_stand_in_for_one_that_sleeps_by_now_gives_way_to_
     world.close()
     world.run_all()
     assert isinstance(world.answers[number], do.Admit)
+
+
+def test_what_a_sleeper_keeps_in_the_hosts_memory_is_not_free_for_those_who_leave_for_it() -> None:
+    world = World(gpus(10_000), [spec("a", naps=(LIGHT,)), spec("b", naps=(LIGHT,))], memory_mb=10_000)
+    ready(world, "a", "b")
+    assert (world.at("a"), world.state.ledger.free_memory_mb) == (State.SLEEPING, 3_000)
+    number = world.arrive("a")
+    assert (world.at("b"), world.state.ledger.free_memory_mb) == (State.STOPPING, 3_000)
+    world.run_all()
+    assert isinstance(world.answers[number], do.Admit)
+    assert world.state.ledger.free_memory_mb == 10_000

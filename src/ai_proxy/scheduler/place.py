@@ -160,20 +160,32 @@ def _wake(turn: Turn, replica: Replica, ask: Ask) -> Placement | None:
     """
     ledger = turn.state.ledger
     kept = ledger.placement(replica.key)
-    ledger.release(replica.key)
-    here = replace(ask, demand=_where_it_sleeps(ask.demand, kept))
+    # Others may be asked to fall asleep for it, and what it keeps in the host's memory is not free for them meanwhile.
+    ledger.reserve(replica.key, Placement(memory_mb=kept.memory_mb))
     residents = Residents(turn.state, turn.now)
+    here = replace(ask, demand=_where_it_sleeps(ask.demand, kept))
     verdict = plan(here, ledger, residents)
-    is_stuck = _is_stuck(verdict) and not _is_stuck(plan(ask, ledger, residents))
-    room = None if is_stuck else _carry_out(turn, replica, here, residents, verdict)
+    if _is_stuck(verdict) and _could_elsewhere(turn, replica, ask):
+        ledger.reserve(replica.key, kept)
+        turn.end(replica, "there is room on other devices than those it sleeps on")
+        return None
+    if isinstance(verdict, Start):
+        verdict = replace(verdict, placement=replace(verdict.placement, memory_mb=ask.demand.memory_mb))
+    room = _carry_out(turn, replica, here, residents, verdict)
     if replica.state is not State.SLEEPING:
         return None
     ledger.reserve(replica.key, kept)
-    if is_stuck:
-        turn.end(replica, "there is room on other devices than those it sleeps on")
-    if room is None:
-        return None
-    return replace(room, vram_mb=room.vram_mb - kept.vram_mb, memory_mb=max(room.memory_mb - kept.memory_mb, 0))
+    return None if room is None else replace(room, vram_mb=room.vram_mb - kept.vram_mb)
+
+
+def _could_elsewhere(turn: Turn, replica: Replica, ask: Ask) -> bool:
+    """Whether another life could have room if this one ended."""
+    ledger = turn.state.ledger
+    remembered = ledger.placement(replica.key)
+    ledger.release(replica.key)
+    elsewhere = plan(ask, ledger, Residents(turn.state, turn.now))
+    ledger.reserve(replica.key, remembered)
+    return not _is_stuck(elsewhere)
 
 
 def _is_stuck(verdict: Plan) -> bool:
@@ -192,7 +204,8 @@ def _wait_for(turn: Turn, replica: Replica, ask: Ask, missing: list[str]) -> Non
 
 
 def _where_it_sleeps(demand: Demand, kept: Placement) -> Demand:
-    """A sleeping engine can wake up only on the devices that it has."""
+    """A sleeping engine can wake up only on the devices that it has, and has some of the host's memory already."""
+    demand = replace(demand, memory_mb=max(demand.memory_mb - kept.memory_mb, 0))
     if not kept.devices:
         return demand
     return replace(demand, gpus=len(kept.devices), pins=tuple(device.uuid for device in kept.devices))
