@@ -125,7 +125,7 @@ class _Standing:
     """
 
     leaving: list[str] = field(default_factory=list)
-    pinned: set[str] = field(default_factory=set)
+    pinned: dict[str, None] = field(default_factory=dict)
     idle: dict[str, int] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
     resting_until: float = math.inf
@@ -163,7 +163,7 @@ def _look_at(told: _Standing, state: SchedulerState, replica: Replica, now: floa
         told.resting_until = min(told.resting_until, until)
         may_leave = False
     if is_pinned(state, replica):
-        told.pinned.add(replica.key)
+        told.pinned[replica.key] = None
     elif may_leave:
         told.idle[replica.key] = replica.service.spec.priority
 
