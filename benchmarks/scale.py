@@ -46,14 +46,15 @@ def bars(figures: Mapping[str, Figures]) -> dict[str, bool]:
     steps = {name: each["step_max_us"] / 1e3 for name, each in figures.items() if "step_max_us" in each}
     best, slowest = max(storms, key=lambda name: storms[name]), max(plans, key=lambda name: plans[name])
     longest = max(steps, key=lambda name: steps[name])
+    raw = max(each["step_raw_max_us"] / 1e3 for each in figures.values() if "step_raw_max_us" in each)
     return {
         f"cold grants at 1,000 services: {storms[best]:,} a second ({best}), at least {GRANTS_PER_S:,}": (
             storms[best] >= GRANTS_PER_S
         ),
-        f"p99 of one plan at 1,000 × 256: {plans[slowest]} ms ({slowest}), at most {PLAN_P99_MS:g} ms": (
-            plans[slowest] <= PLAN_P99_MS
-        ),
-        f"longest step of all: {steps[longest]:g} ms ({longest}), at most {STEP_MS:g} ms": steps[longest] <= STEP_MS,
+        f"p99 of one plan at 1,000 × 256: {plans[slowest]} ms ({slowest}), at most {PLAN_P99_MS:g} ms; "
+        f"with whatever else held up the machine {figures[slowest]['raw_p99_ms']} ms": plans[slowest] <= PLAN_P99_MS,
+        f"longest step of all: {steps[longest]:g} ms ({longest}), at most {STEP_MS:g} ms; "
+        f"with whatever else held up the machine {raw:g} ms": steps[longest] <= STEP_MS,
     }
 
 
@@ -77,7 +78,10 @@ def main() -> int:
     figures = measure()
     now = datetime.now(UTC)
     machine = f"{platform.machine()}, Linux {platform.release()}, CPython {platform.python_version()}"
-    about = f"`python -m benchmarks.scale`, {now.date().isoformat()}, on {machine}. Times are the process's own."
+    about = (
+        f"`python -m benchmarks.scale`, {now.date().isoformat()}, on {machine}. Times are the process's own; of each"
+        " plan and step the fastest of three."
+    )
     verdicts = bars(figures)
     stem = Path("bench-results") / f"{now:%Y-%m-%dT%H%M}-scale"
     stem.with_suffix(".json").write_text(json.dumps({"about": about, "figures": figures}, indent=1) + "\n")

@@ -7,6 +7,7 @@ steps a second, and how long the longest steps hold the loop, collections of gar
 
 import gc
 import random
+import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -31,6 +32,9 @@ from ai_proxy.services.machine import Action, Event
 GRANTS = 1500
 CROWD = 8
 """Requests that wait for one start."""
+
+ROUNDS = 3
+"""So often the same storm blows."""
 
 JAM = 60
 """Services that wait where all work."""
@@ -116,38 +120,60 @@ def _collected() -> Iterator[None]:
     ids=lambda size: f"{size}",
 )
 def test_swap_storm(benchmark: BenchmarkFixture, services: int, devices: int, crowd: int) -> None:
-    storm = Storm(services, devices)
-    storm.blow(min(services, 6 * devices), 1)
     grants = GRANTS if devices < 256 or crowd > 1 else 200
-    measure(benchmark, storm, lambda: storm.blow(grants, crowd))
+    measure(benchmark, lambda: stormy(services, devices), lambda storm: storm.blow(grants, crowd))
 
 
 @pytest.mark.parametrize(("services", "devices"), [(100, 8), (1000, 8), (1000, 256)], ids=lambda size: f"{size}")
 def test_jam(benchmark: BenchmarkFixture, services: int, devices: int) -> None:
+    measure(benchmark, lambda: jammed(services, devices), lambda storm: storm.jam(60))
+
+
+def stormy(services: int, devices: int) -> Storm:
+    """All rest, and hold all the room."""
     storm = Storm(services, devices)
     storm.blow(min(services, 6 * devices), 1)
+    return storm
+
+
+def jammed(services: int, devices: int) -> Storm:
+    """All work, and as many wait as may."""
+    storm = stormy(services, devices)
     storm.is_jammed = True
     for live in storm.state.ready.values():
         live.open = 1
     storm.jam(3)
-    measure(benchmark, storm, lambda: storm.jam(60))
+    return storm
 
 
-def measure(benchmark: BenchmarkFixture, storm: Storm, blow: Callable[[], None]) -> None:
-    """Let it blow, and say what the steps took."""
-    storm.steps_s.clear()
-    gc.collect()
-    gc.freeze()  # as the proxy does once it is up
-    before = storm.granted
+def measure(benchmark: BenchmarkFixture, prepare: Callable[[], Storm], blow: Callable[[Storm], None]) -> None:
+    """Let the same storm blow a few times, and say what its steps took.
 
-    benchmark.pedantic(blow, rounds=1)  # type: ignore[no-untyped-call]  # untyped plugin
+    What holds up a machine that others use too strikes another step each time, and ten times as long as a step takes:
+    of each step the fastest time counts for how long it holds the loop. `step_raw_max_us` is the longest of all.
+    """
+    storms: list[Storm] = []
+    before: list[int] = []
+
+    def calm() -> tuple[tuple[Storm], dict[str, object]]:
+        storms.append(prepare())
+        before.append(storms[-1].granted)
+        storms[-1].steps_s.clear()
+        gc.collect()
+        gc.freeze()  # as the proxy does once it is up
+        return (storms[-1],), {}
+
+    benchmark.pedantic(blow, setup=calm, rounds=ROUNDS)  # type: ignore[no-untyped-call]  # untyped plugin
 
     gc.unfreeze()
-    steps_s, spent_s = sorted(storm.steps_s), sum(storm.steps_s)
+    runs = [storm.steps_s for storm in storms]
+    steps_s = sorted(map(min, zip(*runs, strict=True)))
+    spent_s = statistics.median(map(sum, runs))
     benchmark.extra_info |= {
-        "grants_per_s": round((storm.granted - before) / spent_s),
+        "grants_per_s": round((storms[0].granted - before[0]) / spent_s),
         "steps_per_s": round(len(steps_s) / spent_s),
         "step_p50_us": round(steps_s[len(steps_s) // 2] * 1e6),
         "step_p99_us": round(steps_s[len(steps_s) * 99 // 100] * 1e6),
         "step_max_us": round(steps_s[-1] * 1e6),
+        "step_raw_max_us": round(max(map(max, runs)) * 1e6),
     }
