@@ -142,7 +142,13 @@ def _standing(state: SchedulerState, now: float) -> _Standing:
             told.others.append(holder)
             continue
         live, spec = replica.live, replica.service.spec
-        if live is None or replica.state is not _READY or dependents or spec.pinned or spec.min_replicas:
+        if (
+            live is None
+            or replica.state is not _READY
+            or spec.pinned
+            or spec.min_replicas
+            or (dependents and spec.id in dependents)
+        ):
             _look_at(told, state, replica, now)
         elif live.open or live.busy or live.last_used > live.rested_at:
             continue  # it is at work
