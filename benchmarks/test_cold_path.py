@@ -2,7 +2,8 @@
 
 In a storm all are idle soon; in a jam all work and many wait, and with each request that ends somebody may start. Time
 is that of the thread, which the neighbours on a busy machine change least. `extra_info` has what counts: grants and
-steps a second, and how long the longest steps hold the loop, collections of garbage included.
+steps a second, how long the longest steps hold the loop, and how often garbage was collected meanwhile, since the
+fastest of several runs would hide what a collection takes.
 """
 
 import gc
@@ -154,6 +155,12 @@ def measure(benchmark: BenchmarkFixture, prepare: Callable[[], Storm], blow: Cal
     """
     storms: list[Storm] = []
     before: list[int] = []
+    collected: list[int] = []
+
+    def blown(storm: Storm) -> None:
+        earlier = _collections()
+        blow(storm)
+        collected.append(_collections() - earlier)
 
     def calm() -> tuple[tuple[Storm], dict[str, object]]:
         storms.append(prepare())
@@ -163,7 +170,7 @@ def measure(benchmark: BenchmarkFixture, prepare: Callable[[], Storm], blow: Cal
         gc.freeze()  # as the proxy does once it is up
         return (storms[-1],), {}
 
-    benchmark.pedantic(blow, setup=calm, rounds=ROUNDS)  # type: ignore[no-untyped-call]  # untyped plugin
+    benchmark.pedantic(blown, setup=calm, rounds=ROUNDS)  # type: ignore[no-untyped-call]  # untyped plugin
 
     gc.unfreeze()
     runs = [storm.steps_s for storm in storms]
@@ -176,4 +183,9 @@ def measure(benchmark: BenchmarkFixture, prepare: Callable[[], Storm], blow: Cal
         "step_p99_us": round(steps_s[len(steps_s) * 99 // 100] * 1e6),
         "step_max_us": round(steps_s[-1] * 1e6),
         "step_raw_max_us": round(max(map(max, runs)) * 1e6),
+        "collections": sum(collected),
     }
+
+
+def _collections() -> int:
+    return sum(generation["collections"] for generation in gc.get_stats())
